@@ -1,0 +1,39 @@
+"""Names of axes, sequences and units, in one place.
+
+A volume is `[x, y, z]` in RAS+: x grows to the subject's right, y to the front, z to
+the top. Axes are named by anatomy, never by number.
+"""
+
+AXES = {"left_right": 0, "posterior_anterior": 1, "inferior_superior": 2}
+"""Array axis of a RAS+ volume, by its anatomical name."""
+
+SEQUENCES = ("T1w", "T2w", "FLAIR", "T1CE")
+"""The MR sequences brainjax names; anything else is kept as it was written."""
+
+_SEQUENCE_ALIASES = {
+    "t1": "T1w",
+    "t1w": "T1w",
+    "t1n": "T1w",
+    "mprage": "T1w",
+    "t2": "T2w",
+    "t2w": "T2w",
+    "flair": "FLAIR",
+    "t2f": "FLAIR",
+    "t1ce": "T1CE",
+    "t1c": "T1CE",
+    "t1gd": "T1CE",
+    "t1post": "T1CE",
+    "t1postcontrast": "T1CE",
+}
+
+UNITS = {"age": "years", "days": "days", "time": "days"}
+"""Unit of a target column, by its name; a config may state another."""
+
+
+def sequence_name(word: str) -> str | None:
+    """Gives the sequence a word of a file name stands for, or None.
+
+    >>> sequence_name("T1POST")
+    'T1CE'
+    """
+    return _SEQUENCE_ALIASES.get(word.lower())
