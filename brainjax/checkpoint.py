@@ -1,0 +1,378 @@
+"""Checkpoints: the whole state of a run, atomically, with sha256 for every file.
+
+Orbax writes a step in the background into a temporary folder and renames it, so that a
+kill never leaves half a step. It does not notice bytes that changed on disk later. So
+when a step is complete its files are hashed into `integrity.json` inside it, and only a
+step with that file counts. A process killed between the rename and `integrity.json`
+leaves an unfinished step: it is never read, the step before it (still there, as at
+least two are kept) is used, and the next save removes it.
+
+Reading changes nothing in the folder: `predict` may open a run that still trains.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint import v1 as ocp
+
+from brainjax.errors import InputRefusedError
+
+log = logging.getLogger("brainjax")
+INTEGRITY = "integrity.json"
+_ABSENT = object()
+
+
+class Restored(NamedTuple):
+    """What a checkpoint gives back.
+
+    state: the tree that was asked for; extra: the JSON dict saved with it; step: the
+    step it is of; hash: 12 hex characters naming these very files.
+    """
+
+    state: Any
+    extra: dict[str, Any]
+    step: int
+    hash: str
+
+
+class DamagedError(Exception):
+    """A step whose files are not those that were written; the message says how."""
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Gives the sha256 of every file under `folder`, by relative path."""
+    digests = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != INTEGRITY and not name.startswith(INTEGRITY + "."):
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def write_integrity(folder: Path) -> None:
+    """Hashes a complete step and writes its `integrity.json` atomically."""
+    content = json.dumps({"sha256": hash_files(folder)}, indent=1, sort_keys=True)
+    temporary = folder / f"{INTEGRITY}.tmp"
+    with temporary.open("w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / INTEGRITY)
+
+
+def read_integrity(folder: Path) -> dict[str, str]:
+    """Gives the hashes written with a step; DamagedError if they cannot be read."""
+    try:
+        return dict(json.loads((folder / INTEGRITY).read_text())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{INTEGRITY} cannot be read ({error})") from None
+
+
+def verify(folder: Path) -> str:
+    """Hashes every file of a step and gives its 12 character hash.
+
+    Raises DamagedError naming the first file that is gone, changed or too many.
+    """
+    wanted, found = read_integrity(folder), hash_files(folder)
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise DamagedError(f"{name} is missing")
+        if name not in wanted:
+            raise DamagedError(f"{name} was not written with the step")
+        if wanted[name] != found[name]:
+            raise DamagedError(
+                f"{name}: wanted sha256 {wanted[name][:12]}, got {found[name][:12]}"
+            )
+    return _short(wanted)
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`, one sub-folder per step.
+
+    keep: the newest steps kept, at least 2; best: "min" or "max" also keeps the step
+    with the best `metrics["score"]`.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, *, keep: int = 2, best: str | None = None
+    ):
+        if keep < 2:
+            raise InputRefusedError(f"keep: wanted 2 or more checkpoints, got {keep}")
+        if best not in (None, "min", "max"):
+            raise InputRefusedError(f"best: wanted min, max or None, got {best!r}")
+        self.folder = Path(folder).absolute()
+        self._keep, self._best = keep, best
+        self._damaged: set[int] = set()
+        self._writer: ocp.training.Checkpointer | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future | None = None
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        extra: dict[str, Any],
+        *,
+        metrics: dict[str, Any] | None = None,
+        wait: bool = False,
+    ) -> bool:
+        """Saves a tree of arrays and a JSON dict; gives False if the step is there.
+
+        Returns once the arrays are copied, so that the state may be donated; writing
+        and hashing go on in the background, and an error there is raised by the next
+        call. A save still in flight is waited for, never skipped. With `wait` it
+        returns when the step is on disk, hashed and listed.
+        """
+        if self._best and not math.isfinite((metrics or {}).get("score", math.nan)):
+            raise ValueError(f"best={self._best!r} wants a finite score, got {metrics}")
+        self.wait()
+        writer = self._open()
+        written = step not in self.steps()
+        if written:
+            about: dict[str, Any] = {"extra": extra, "metrics": metrics or {}}
+            response = writer.save_checkpointables_async(
+                step,
+                {"state": state},
+                force=True,
+                metrics=metrics,
+                custom_metadata=about,
+            )
+            if response is None:
+                raise RuntimeError(f"step {step}: Orbax skipped the save")
+            self._pending = self._thread.submit(self._finish, step, response)
+        if wait:
+            self.wait()
+            if step not in self.steps():
+                raise RuntimeError(f"{self.folder}: step {step} is not listed")
+        return written
+
+    def restore(
+        self,
+        abstract_state: Any,
+        step: int | None = None,
+        *,
+        parts: Sequence[str] | None = None,
+    ) -> Restored:
+        """Reads the newest intact step (or exactly `step`) after verifying its hashes.
+
+        abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now (none
+        means the first device). parts: path prefixes such as "params/encoder"; then
+        abstract_state holds just the leaves below them and nothing else is read.
+
+        A damaged step is named in a warning and the step before it is used. Raises
+        InputRefusedError when none is intact, when the `step` asked for is damaged or
+        absent, and when names, shapes or dtypes are not those of the checkpoint.
+        """
+        self.wait()
+        candidates = self.steps()[::-1] if step is None else [step]
+        reasons = []
+        for number in candidates:
+            folder = self.folder / str(number)
+            try:
+                digest = verify(folder)
+            except DamagedError as error:
+                reasons.append(f"step {number} is damaged: {error}")
+                self._damaged.add(number)
+                log.warning("%s: %s", self.folder, reasons[-1])
+                continue
+            state = _load(folder, abstract_state, parts)
+            return Restored(state, self._extra(number), number, digest)
+        found = "; ".join(reasons) or "none"
+        raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
+
+    def steps(self) -> list[int]:
+        """Lists the finished steps, oldest first; touches no array."""
+        return [step for step in self._on_disk() if self._finished(step)]
+
+    def latest(self) -> int | None:
+        """Gives the newest finished step, or None; its hashes are not checked here."""
+        return max(self.steps(), default=None)
+
+    def best_step(self) -> int | None:
+        """Gives the finished step with the best score, or None without scores."""
+        if self._best is None:
+            raise ValueError("best_step: wanted Checkpoints(best='min' or 'max')")
+        sign = -1 if self._best == "max" else 1
+        scores = []
+        for step in self.steps():
+            try:
+                scores.append((sign * self._metadata(step)["metrics"]["score"], -step))
+            except (DamagedError, KeyError) as error:
+                log.warning("%s: step %d has no score (%s)", self.folder, step, error)
+        return -min(scores)[1] if scores else None
+
+    def read_extra(self, step: int | None = None) -> dict[str, Any]:
+        """Gives the JSON dict of the newest finished step, or of `step`, fast.
+
+        Only the file it is in is verified; `restore` gives the dict of the step that
+        it really used. Raises InputRefusedError as `restore` does.
+        """
+        reasons = []
+        for number in self.steps()[::-1] if step is None else [step]:
+            try:
+                return self._extra(number)
+            except DamagedError as error:
+                reasons.append(f"step {number} is damaged: {error}")
+                log.warning("%s: %s", self.folder, reasons[-1])
+        found = "; ".join(reasons) or "none"
+        raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
+
+    def hash(self, step: int | None = None) -> str:
+        """Gives the 12 hex characters that name the files of a step."""
+        number = self.latest() if step is None else step
+        try:
+            return _short(read_integrity(self.folder / str(number)))
+        except DamagedError as error:
+            raise InputRefusedError(f"{self.folder}, step {number}: {error}") from None
+
+    def wait(self) -> None:
+        """Blocks until the save in flight is on disk and hashed; raises its error."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Waits for the save in flight and frees the writer."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            if self._writer is not None:
+                self._writer.close()
+
+    def _finish(self, step: int, response: Any) -> None:
+        response.result()
+        write_integrity(self.folder / str(step))
+
+    def _finished(self, step: int) -> bool:
+        return (self.folder / str(step) / INTEGRITY).is_file()
+
+    def _on_disk(self) -> list[int]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal())
+
+    def _open(self) -> ocp.training.Checkpointer:
+        # Unusable steps go first: counted as kept ones they would push out good ones.
+        bad = {s for s in self._on_disk() if not self._finished(s)} | self._damaged
+        for step in sorted(bad):
+            log.warning("%s: removing unusable step %d", self.folder, step)
+            shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        self._damaged = set()
+        if self._writer is None:
+            self._writer = ocp.training.Checkpointer(
+                str(self.folder),
+                preservation_policy=_preservation(self._keep, self._best),
+                cleanup_tmp_directories=True,
+            )
+        elif bad:
+            self._writer.reload()
+        return self._writer
+
+    def _metadata(self, step: int) -> dict[str, Any]:
+        folder, name = self.folder / str(step), "_CHECKPOINT_METADATA"
+        wanted = read_integrity(folder).get(name)
+        try:
+            content = (folder / name).read_bytes()
+        except OSError:
+            raise DamagedError(f"{name} is missing") from None
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise DamagedError(f"{name} changed after it was written")
+        return json.loads(content)["custom_metadata"]
+
+    def _extra(self, step: int) -> dict[str, Any]:
+        return self._metadata(step)["extra"]
+
+
+def _short(digests: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _preservation(keep: int, best: str | None) -> Any:
+    policies = ocp.training.preservation_policies
+    chosen: list[Any] = [policies.LatestN(keep)]
+    if best:
+        # BestN keeps the last after sorting, so "min" sorts downwards.
+        chosen.append(
+            policies.BestN(
+                get_metric_fn=lambda metrics: metrics["score"],
+                reverse=best == "min",
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return policies.AnyPreservationPolicy(chosen)
+
+
+def _load(folder: Path, abstract: Any, parts: Sequence[str] | None) -> Any:
+    saved = ocp.checkpointables_metadata(str(folder)).metadata["state"]
+    _compare(folder, _leaves(saved), _leaves(abstract), parts)
+    wanted = jax.tree.map(_placed, abstract)
+    loaded = ocp.load_checkpointables(str(folder), {"state": _fill(saved, wanted)})
+    return _pick(loaded["state"], wanted)
+
+
+def _leaves(tree: Any) -> dict[str, str]:
+    """Gives "float32[3, 4]" by "params/encoder/kernel"."""
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            f"{leaf.dtype}{list(leaf.shape)}"
+        )
+        for path, leaf in found
+    }
+
+
+def _compare(
+    folder: Path,
+    saved: dict[str, str],
+    wanted: dict[str, str],
+    parts: Sequence[str] | None,
+) -> None:
+    if parts is not None:
+        saved = {k: v for k, v in saved.items() if any(_under(k, p) for p in parts)}
+    names = sorted(saved.keys() | wanted.keys())
+    wrong = [n for n in names if saved.get(n) != wanted.get(n)]
+    if wrong:
+        shown = ", ".join(
+            f"{n} wanted {wanted.get(n, 'nothing')} got {saved.get(n, 'nothing')}"
+            for n in wrong[:3]
+        )
+        raise InputRefusedError(
+            f"{folder}: {len(wrong)} of {len(names)} leaves differ: {shown}"
+        )
+
+
+def _under(name: str, part: str) -> bool:
+    return name == part or name.startswith(part.rstrip("/") + "/")
+
+
+def _placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _fill(saved: Any, wanted: Any) -> Any:
+    """Gives `wanted`, with Orbax's placeholder where the checkpoint holds more."""
+    if wanted is _ABSENT:
+        return jax.tree.map(lambda _: ocp.PLACEHOLDER, saved)
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        return {k: _fill(saved[k], wanted.get(k, _ABSENT)) for k in saved}
+    return wanted
+
+
+def _pick(loaded: Any, wanted: Any) -> Any:
+    if isinstance(loaded, dict) and isinstance(wanted, dict):
+        return {k: _pick(loaded[k], wanted[k]) for k in wanted}
+    return loaded

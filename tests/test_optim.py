@@ -1,0 +1,169 @@
+"""What moves, how fast, and what must not move at all."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from brainjax.checkpoint import Checkpoints
+from brainjax.errors import InputRefusedError
+from brainjax.optim import all_finite, make_optimizer, skip_nonfinite, warmup_cosine
+
+
+def make_params() -> dict:
+    return {
+        "encoder": {
+            "blocks": {"mlp": {"kernel": jnp.full((2, 3, 3), 2.0)}},
+            "norm": {"scale": jnp.full((2, 3), 2.0), "bias": jnp.full((2, 3), 2.0)},
+            "positions": jnp.full((4, 3), 2.0),
+        },
+        "head": {"kernel": jnp.asarray([[-0.0, 1.0]]), "bias": jnp.ones(2)},
+    }
+
+
+def update(optimizer, params, grads, steps=1):
+    state = optimizer.transform.init(params)
+
+    @jax.jit
+    def one(params, state):
+        updates, state = optimizer.transform.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = one(params, state)
+    return params, state
+
+
+def test_schedule_at_its_corners():
+    schedule = warmup_cosine(peak=2.0, warmup=10, steps=110, final=0.1)
+    wanted = {0: 0.2, 9: 2.0, 10: 2.0, 60: 2.0 * 0.55, 110: 0.2, 500: 0.2}
+    got = {count: float(schedule(count)) for count in wanted}
+    assert got == pytest.approx(wanted)
+    assert float(warmup_cosine(peak=2.0, warmup=0, steps=5)(0)) == 2.0
+    with pytest.raises(InputRefusedError, match="warmup 5, steps 5"):
+        warmup_cosine(peak=1.0, warmup=5, steps=5)
+
+
+def test_a_frozen_parameter_does_not_move_bitwise():
+    params = make_params()
+    grads = jax.tree.map(jnp.ones_like, params)
+    optimizer = make_optimizer(
+        steps=10, weight_decay=0.5, frozen=["head", "encoder/norm"]
+    )
+    moved, state = update(optimizer, params, grads, steps=3)
+    for name in ("kernel", "bias"):
+        before, after = params["head"][name], moved["head"][name]
+        assert np.asarray(before).tobytes() == np.asarray(after).tobytes()
+    chex.assert_trees_all_equal(moved["encoder"]["norm"], params["encoder"]["norm"])
+    assert (moved["encoder"]["positions"] != 2.0).all()
+    sizes = [leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim]
+    assert sum(sizes) == 2 * (2 * 9 + 12)  # two moments of the trained ones alone
+
+
+def test_weight_decay_acts_on_kernels_only():
+    params = make_params()
+    grads = jax.tree.map(jnp.zeros_like, params)
+    optimizer = make_optimizer(steps=10, peak=0.1, weight_decay=0.5)
+    moved, _ = update(optimizer, params, grads)
+    kernel = moved["encoder"]["blocks"]["mlp"]["kernel"]
+    np.testing.assert_allclose(kernel, 2.0 * (1 - 0.1 * 0.5), rtol=1e-6)
+    for name in ("norm", "positions"):
+        chex.assert_trees_all_equal(moved["encoder"][name], params["encoder"][name])
+    chex.assert_trees_all_equal(moved["head"]["bias"], params["head"]["bias"])
+
+
+def test_adamw_is_optax_adamw():
+    params = {"kernel": jnp.linspace(-1, 1, 6).reshape(2, 3)}
+    grads = {"kernel": jnp.linspace(3, -2, 6).reshape(2, 3)}
+    ours = make_optimizer(
+        steps=10, peak=0.1, warmup=3, weight_decay=0.05, clip=0.5, final=0.2
+    )
+    theirs = optax.chain(
+        optax.clip_by_global_norm(0.5), optax.adamw(ours.schedule, weight_decay=0.05)
+    )
+    got, _ = update(ours, params, grads, steps=4)
+    wanted, _ = update(ours._replace(transform=theirs), params, grads, steps=4)
+    chex.assert_trees_all_close(got, wanted, rtol=1e-6)
+
+
+def test_frozen_gradients_do_not_count_in_the_clipping():
+    params = {"a": {"kernel": jnp.zeros(2)}, "b": {"kernel": jnp.zeros(2)}}
+    huge = {"a": {"kernel": jnp.full(2, 1e6)}, "b": {"kernel": jnp.full(2, 0.1)}}
+    still = {"a": {"kernel": jnp.zeros(2)}, "b": {"kernel": jnp.full(2, 0.1)}}
+    optimizer = make_optimizer(steps=10, frozen=["a"])
+    _, with_huge = update(optimizer, params, huge)
+    _, without = update(optimizer, params, still)
+    chex.assert_trees_all_equal(with_huge, without)
+
+
+def test_multipliers_scale_the_learning_rate_and_the_longest_counts():
+    params = make_params()
+    grads = jax.tree.map(jnp.ones_like, params)
+    plain = make_optimizer(steps=10, name="adam", clip=None)
+    scaled = make_optimizer(
+        steps=10,
+        name="adam",
+        clip=None,
+        multipliers={"encoder": 0.1, "encoder/norm": 0.5},
+    )
+    one, _ = update(plain, params, grads)
+    other, _ = update(scaled, params, grads)
+    ratio = jax.tree.map(lambda a, b, p: (b - p) / (a - p), one, other, params)
+    for tree, wanted in [
+        (ratio["encoder"]["blocks"], 0.1),
+        (ratio["encoder"]["norm"], 0.5),
+        (ratio["head"], 1.0),
+    ]:
+        for leaf in jax.tree.leaves(tree):
+            np.testing.assert_allclose(leaf, wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize("keyword", ["frozen", "multipliers"])
+def test_an_unknown_prefix_names_the_near_miss(keyword):
+    values = {"frozen": ["encodr"], "multipliers": {"encodr": 0.1}}
+    optimizer = make_optimizer(steps=10, **{keyword: values[keyword]})
+    with pytest.raises(InputRefusedError, match=r"encodr,.* did you mean encoder\?"):
+        optimizer.transform.init(make_params())
+
+
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(InputRefusedError, match="got sgd"):
+        make_optimizer(steps=10, name="sgd")
+    with pytest.raises(InputRefusedError, match=r"got 0\.1; use adamw"):
+        make_optimizer(steps=10, name="adam", weight_decay=0.1)
+
+
+def counters(step: int, skipped: int, row: int) -> dict:
+    values = {"step": step, "skipped": skipped, "skipped_in_a_row": row}
+    return {name: jnp.asarray(value, jnp.int32) for name, value in values.items()}
+
+
+def test_a_nonfinite_step_changes_nothing_and_is_counted():
+    old = {"params": {"w": jnp.ones(2)}, **counters(4, 2, 1)}
+    new = {"params": {"w": jnp.asarray([jnp.nan, 3.0])}, **counters(5, 2, 1)}
+    got = jax.jit(skip_nonfinite)(new, old, jnp.asarray(False))
+    chex.assert_trees_all_equal(got, {"params": old["params"], **counters(5, 3, 2)})
+    new["params"]["w"] = jnp.zeros(2)
+    got = jax.jit(skip_nonfinite)(new, old, jnp.asarray(True))
+    chex.assert_trees_all_equal(got, {"params": new["params"], **counters(5, 2, 0)})
+
+
+@pytest.mark.parametrize(("bad", "wanted"), [(1.0, True), (np.inf, False)])
+def test_all_finite(bad, wanted):
+    grads = {"a": jnp.ones(3), "b": jnp.asarray([1.0, bad])}
+    assert bool(all_finite(jnp.asarray(0.0), grads)) is wanted
+    assert not all_finite(jnp.nan, {"a": jnp.ones(1)})
+
+
+def test_the_optimiser_state_survives_a_checkpoint(tmp_path):
+    params = make_params()
+    optimizer = make_optimizer(steps=10, frozen=["head"])
+    _, state = update(optimizer, params, jax.tree.map(jnp.ones_like, params))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"opt": state}, {}, wait=True)
+    fresh = jax.eval_shape(lambda: {"opt": optimizer.transform.init(params)})
+    back = checkpoints.restore(fresh).state
+    chex.assert_trees_all_equal(back["opt"], state)
+    checkpoints.close()
