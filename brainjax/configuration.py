@@ -6,17 +6,19 @@
 import ast
 import difflib
 import importlib.util
+import inspect
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from brainjax.errors import InputRefusedError
 
 PREFIX = "--config."
+T = TypeVar("T")
 _WORDS = {"true": True, "false": False}
 
 
@@ -34,6 +36,35 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Confi
     for key, text in _pairs(overrides):
         _override(config, key, text)
     return config.lock()
+
+
+def construct(
+    section: str, constructor: Callable[..., T], /, *arguments: Any, **keywords: Any
+) -> T:
+    """Calls a constructor with the keys of a section of a config.
+
+    Raises InputRefusedError, one line, for a key that the constructor does not have
+    (with the near miss) and for one it wants and the section lacks.
+    """
+    signature = inspect.signature(constructor)
+    known = signature.parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+        for key in keywords:
+            if key not in signature.parameters:
+                near = _nearest(key, signature.parameters)
+                raise InputRefusedError(
+                    f"config.{section}.{key}: there is no such key{near}"
+                )
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        raise InputRefusedError(f"config.{section}: {error}") from None
+    return constructor(*arguments, **keywords)
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Gives a config as the plain dict that its JSON reads back as."""
+    return json.loads(to_json(config))
 
 
 def to_json(config: ConfigDict) -> str:
@@ -133,11 +164,15 @@ def _refuse_unknown(key: str, known: dict[str, Any]) -> None:
     below = [name for name in known if name.startswith(key + ".")]
     if below:
         raise InputRefusedError(f"{PREFIX}{key}: wanted one key, such as {below[0]}")
-    near = difflib.get_close_matches(key, known, 1, cutoff=0.0)
     # The right name in the wrong group is nearer than a like-looking path.
     same = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-    hint = f"; did you mean {(same or near)[0]}?" if known else ""
+    hint = f"; did you mean {same[0]}?" if same else _nearest(key, known)
     raise InputRefusedError(f"{PREFIX}{key}: there is no such key{hint}")
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), 1, cutoff=0.0)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

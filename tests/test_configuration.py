@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from brainjax.configuration import from_json, load_config, to_json, write_json
+from brainjax.configuration import (
+    construct,
+    from_json,
+    load_config,
+    to_dict,
+    to_json,
+    write_json,
+)
 from brainjax.errors import InputRefusedError
 
 CONFIG = """
@@ -116,3 +123,31 @@ def test_json_and_back(path, tmp_path):
     assert list(written) == sorted(written)
     with pytest.raises(InputRefusedError, match="wanted a JSON object"):
         from_json("{")
+
+
+def make_thing(mesh, *, width, heads=3):
+    return mesh, width, heads
+
+
+def test_construct_calls_with_the_keys_of_a_section():
+    assert construct("thing", make_thing, "m", width=2) == ("m", 2, 3)
+    assert construct("any", dict, width=2) == {"width": 2}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"width": 1, "head": 2}, r"config\.thing\.head: there is .* mean heads\?"),
+        ({"heads": 1}, r"config\.thing: missing a required argument: 'width'"),
+    ],
+)
+def test_construct_refuses_what_does_not_fit_in_one_line(keywords, message):
+    with pytest.raises(InputRefusedError, match=message) as caught:
+        construct("thing", make_thing, "m", **keywords)
+    assert "\n" not in str(caught.value)
+
+
+def test_to_dict_is_what_json_reads_back(path):
+    config = load_config(path)
+    assert to_dict(config) == json.loads(to_json(config))
+    assert to_dict(config)["encoder"]["patch"] == [16, 16, 16]
