@@ -134,8 +134,14 @@ class Checkpoints:
         call. A save still in flight is waited for, never skipped. With `wait` it
         returns when the step is on disk, hashed and listed.
         """
-        if self._best and not math.isfinite((metrics or {}).get("score", math.nan)):
-            raise ValueError(f"best={self._best!r} wants a finite score, got {metrics}")
+        if self._best and "score" not in (metrics or {}):
+            raise ValueError(
+                f"best={self._best!r} wants metrics['score'], got {metrics}"
+            )
+        if not math.isfinite((metrics or {}).get("score", 0.0)):
+            log.warning("%s: step %d is never the best: %s", self.folder, step, metrics)
+            metrics = None
+        _check_keys(state)
         self.wait()
         writer = self._open()
         written = step not in self.steps()
@@ -267,6 +273,7 @@ class Checkpoints:
         # Unusable steps go first: counted as kept ones they would push out good ones.
         bad = {s for s in self._on_disk() if not self._finished(s)} | self._damaged
         for step in sorted(bad):
+            _check_ours(self.folder / str(step))
             log.warning("%s: removing unusable step %d", self.folder, step)
             shutil.rmtree(self.folder / str(step), ignore_errors=True)
         self._damaged = set()
@@ -293,6 +300,25 @@ class Checkpoints:
 
     def _extra(self, step: int) -> dict[str, Any]:
         return self._metadata(step)["extra"]
+
+
+def _check_keys(state: Any) -> None:
+    """Refuses keys that would come back as others: Orbax writes 0 as "0"."""
+    for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]:
+        for part in path:
+            key = getattr(part, "key", "")
+            if not isinstance(key, str):
+                name = jax.tree_util.keystr(path)
+                raise TypeError(f"state{name}: wanted string keys, got {key!r}")
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuses to remove a folder that merely has a number for its name."""
+    names = {path.name for path in folder.iterdir()}
+    if names and not names & {"_CHECKPOINT_METADATA", "commit_success.txt", "state"}:
+        raise InputRefusedError(
+            f"{folder}: wanted a checkpoint, got a folder with {min(names)}"
+        )
 
 
 def _short(digests: dict[str, str]) -> str:

@@ -101,8 +101,48 @@ def test_only_the_newest_and_the_best_are_kept(tmp_path):
     assert checkpoints.steps() == [1, 3, 4]
     assert checkpoints.best_step() == 1
     assert Checkpoints(tmp_path, best="max").best_step() == 3
-    with pytest.raises(ValueError, match="finite score"):
+    with pytest.raises(ValueError, match="wants metrics"):
         checkpoints.save(9, {"a": jnp.ones(2)}, {})
+    checkpoints.close()
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, best="max")
+    for step, score in enumerate([1.0, np.nan, np.inf, 0.5, 0.2]):
+        checkpoints.save(step, {"a": jnp.ones(2)}, {}, metrics={"score": score})
+    checkpoints.wait()
+    assert checkpoints.steps() == [0, 3, 4]
+    assert checkpoints.best_step() == 0
+    checkpoints.close()
+
+
+def test_an_error_in_the_background_is_raised_by_the_next_call(tmp_path, monkeypatch):
+    def no_space(folder):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("brainjax.checkpoint.write_integrity", no_space)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"a": jnp.ones(2)}, {})
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.save(2, {"a": jnp.ones(2)}, {})
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.save(3, {"a": jnp.ones(2)}, {}, wait=True)
+    assert checkpoints.latest() is None
+    checkpoints.close()
+
+
+def test_keys_that_would_come_back_as_others_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="wanted string keys, got 0"):
+        Checkpoints(tmp_path).save(1, {"stages": {0: jnp.ones(2)}}, {})
+
+
+def test_a_stranger_with_a_number_for_a_name_is_not_removed(tmp_path):
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024" / "scan.txt").write_text("precious")
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(InputRefusedError, match=r"2024: wanted a checkpoint, .* scan"):
+        checkpoints.save(1, {"a": jnp.ones(2)}, {})
+    assert (tmp_path / "2024" / "scan.txt").read_text() == "precious"
     checkpoints.close()
 
 

@@ -59,15 +59,29 @@ assert not xla_bridge.backends_are_initialized()
 """
 
 
-def test_importing_starts_no_backend():
-    modules = [
-        ".".join(p.relative_to(ROOT.parent).with_suffix("").parts) for p in FILES
-    ]
+IMPORT_NUMPY_ONLY = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert "jax" not in sys.modules
+"""
+
+
+def python(code: str, files: list[Path]) -> None:
+    names = [".".join(p.relative_to(ROOT.parent).with_suffix("").parts) for p in files]
     done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, *modules],
+        [sys.executable, "-c", code, *names],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_importing_starts_no_backend():
+    python(IMPORT_ALL, FILES)
+
+
+def test_preparing_scans_does_not_load_jax():
+    python(IMPORT_NUMPY_ONLY, [p for p in FILES if room(p) in NUMPY_ONLY])
