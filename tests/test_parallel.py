@@ -1,6 +1,7 @@
 """Meshes, and what lies where; on four simulated devices in one other process."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -92,3 +93,47 @@ def test_four_devices():
 def test_parameters_of_one_device_are_replicated():
     specs = shard_parameters({"a": np.ones((4, 4)), "b": np.ones(())}, make_mesh())
     assert all(s.spec == PartitionSpec() for s in specs.values())
+
+
+TWO = """
+import sys, jax, numpy as np
+from brainjax.parallel import make_mesh, put_batch, replicated, start_processes
+index = int(sys.argv[2])
+start_processes(sys.argv[1], processes=2, index=index)
+mesh = make_mesh()
+assert dict(mesh.shape) == {"data": 2, "fsdp": 1}
+mine = np.arange(8, dtype=np.float32).reshape(4, 2)[2 * index : 2 * index + 2]
+batch = put_batch({"x": mine}, mesh)["x"]
+assert batch.shape == (4, 2)
+weights = np.arange(4, dtype=np.float32)
+total = jax.jit(lambda x: (x.T @ weights).sum(), out_shardings=replicated(mesh))(batch)
+print("total", float(total))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_batch():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    # One device per process: two can deadlock in gloo.
+    flags = "--xla_force_host_platform_device_count=1"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, address, str(index)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    wanted = np.arange(8).reshape(4, 2).T @ np.arange(4)
+    for output in outputs:
+        assert f"total {float(wanted.sum())}" in output, output
