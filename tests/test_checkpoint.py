@@ -106,6 +106,14 @@ def test_only_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints.close()
 
 
+def test_the_best_is_kept_over_a_restart(tmp_path):
+    for step, score in enumerate([3.0, 1.0, 2.0, 5.0]):
+        checkpoints = Checkpoints(tmp_path, best="min")
+        checkpoints.save(step, {"a": jnp.ones(2)}, {}, metrics={"score": score})
+        checkpoints.close()
+    assert checkpoints.steps() == [1, 2, 3]
+
+
 def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path, best="max")
     for step, score in enumerate([1.0, np.nan, np.inf, 0.5, 0.2]):
