@@ -1,0 +1,184 @@
+"""The whole augmentation of a view: one resampling, then the intensity table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Key, UInt8
+
+from brainjax.augment.geometry import (
+    Placement,
+    draw_placement,
+    resample,
+    voxel_affine,
+)
+from brainjax.augment.intensity import AUGMENTATIONS, Draw
+from brainjax.augment.resize import quantise, resize
+from brainjax.augment.views import View, normalise
+from brainjax.errors import InputRefusedError
+
+# A trilinear sample sees two voxels an axis: a grid this much finer than the view's
+# still loses none to aliasing once a crop has taken part of the field.
+_FINEST = 1.5
+
+
+def _three(sizes: Iterable[int]) -> tuple[int, int, int]:
+    x, y, z = sizes
+    return x, y, z
+
+
+class Parameters(NamedTuple):
+    """All that is random about one view."""
+
+    placement: Placement
+    draws: dict[str, Draw]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths and probabilities of every augmentation; hashable, so static in jit.
+
+    The defaults are for contrastive learning of brain MRI: size and ventricles carry
+    age and disease, so the scale is mild and nothing bends.
+
+    view: size of the view in voxels [x, y, z].
+    crop: volume of the crop, uniform between these fractions of the field of view.
+    aspect: largest log change of one side of the crop against the others.
+    rotate: largest angle about each axis, degrees.
+    scale, stretch: largest log scale of all axes together, and of each.
+    translate: largest shift along each axis, as a fraction of the field of view.
+    affine_probability: that rotate, scale, stretch and translate happen.
+    flip: probability of exchanging left and right; no other axis is ever flipped.
+    bias: root mean square of the log gain of the bias field.
+    gamma, contrast: largest log gamma, largest log factor about the mean.
+    brightness: largest amount added, in units of the 0..1 range.
+    blur: largest sigma, in voxels of the view.
+    noise: largest standard deviation, in units of the 0..1 range.
+    *_probability: that this augmentation happens to a view.
+    """
+
+    view: tuple[int, int, int] = (96, 96, 96)
+    crop: tuple[float, float] = (0.33, 1.0)
+    aspect: float = 0.05
+    rotate: float = 10.0
+    scale: float = 0.05
+    stretch: float = 0.02
+    translate: float = 0.03
+    affine_probability: float = 1.0
+    flip: float = 0.5
+    bias: float = 0.15
+    bias_probability: float = 0.5
+    gamma: float = 0.3
+    gamma_probability: float = 0.5
+    brightness: float = 0.1
+    brightness_probability: float = 0.3
+    contrast: float = 0.2
+    contrast_probability: float = 0.3
+    blur: float = 1.0
+    blur_probability: float = 0.3
+    noise: float = 0.05
+    noise_probability: float = 0.3
+
+    def __post_init__(self):
+        """Refuses what cannot be drawn, naming the key, what was wanted, what came."""
+        low, high = self.crop
+        if not 0 < low <= high <= 1:
+            raise InputRefusedError(
+                f"crop: wanted 0 < low <= high <= 1, got {self.crop}"
+            )
+        if len(self.view) != 3 or min(self.view) < 1:
+            raise InputRefusedError(f"view: wanted 3 sizes of 1+, got {self.view}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("view", "crop"):
+                continue
+            chance = field.name == "flip" or field.name.endswith("_probability")
+            if value < 0 or (chance and value > 1):
+                wanted = "0..1" if chance else "0 or more"
+                raise InputRefusedError(f"{field.name}: wanted {wanted}, got {value}")
+
+    def draw(self, key: Key[Array, ""]) -> Parameters:
+        """Draws one view's parameters: a pytree, a function of the key alone."""
+        draws = {
+            name: row.draw(
+                jax.random.fold_in(key, 1 + number),
+                getattr(self, name),
+                getattr(self, f"{name}_probability"),
+            )
+            for number, (name, row) in enumerate(AUGMENTATIONS.items())
+        }
+        placement = draw_placement(
+            jax.random.fold_in(key, 0),
+            crop=self.crop,
+            aspect=self.aspect,
+            rotate=self.rotate,
+            scale=self.scale,
+            stretch=self.stretch,
+            translate=self.translate,
+            affine_probability=self.affine_probability,
+            flip=self.flip,
+        )
+        return Parameters(placement, draws)
+
+    def apply(self, codes: UInt8[Array, "a b c"], parameters: Parameters) -> View:
+        """Gives the view that the parameters describe, before normalisation.
+
+        A volume more than 1.5 times the view along an axis is reduced to that first
+        (anti-aliased, and rounded to codes again).
+        """
+        limits = [int(_FINEST * size) for size in self.view]
+        field = _three(codes.shape)
+        stored = _three(map(min, field, limits))
+        if stored != field:
+            codes = quantise(*resize(codes, stored))
+        matrix, offset = voxel_affine(
+            parameters.placement, field=field, stored=stored, view=self.view
+        )
+        view = View(*resample(codes, matrix, offset, self.view))
+        for name, row in AUGMENTATIONS.items():
+            view = row.apply(view, parameters.draws[name])
+        return view
+
+
+def make_augmentation(
+    *,
+    view: int | Sequence[int] = (96, 96, 96),
+    crop: Sequence[float] = (0.33, 1.0),
+    **strengths: float,
+) -> Augmentation:
+    """Gives an Augmentation from a config's keywords; `Augmentation` explains them.
+
+    view: one size for all axes, or three. Lists become tuples, whole numbers floats.
+    """
+    shape = (view,) * 3 if isinstance(view, int) else view
+    low, high = map(float, crop)
+    # A config may say flip = 1; jax wants probabilities as floats.
+    numbers = {name: float(value) for name, value in strengths.items()}
+    return Augmentation(view=tuple(shape), crop=(low, high), **numbers)  # type: ignore[arg-type]
+
+
+def random_views(
+    augmentation: Augmentation,
+    codes: UInt8[Array, "b a b c"],
+    keys: Key[Array, "b"],
+    *,
+    batch_by: Literal["map", "vmap"] | None = None,
+) -> Float[Array, "b x y z 1"]:
+    """Gives one z-scored view of every volume, float32, ready for an encoder.
+
+    batch_by: "map" works on one volume after another (less memory, branches that are
+    not taken cost nothing, each result bitwise independent of the batch), "vmap" on all
+    at once. Left out: "map" on a CPU, "vmap" on an accelerator, decided when traced.
+    """
+
+    def one(codes: UInt8[Array, "a b c"], key: Key[Array, ""]):
+        return normalise(augmentation.apply(codes, augmentation.draw(key)))
+
+    if batch_by is None:
+        batch_by = "map" if jax.default_backend() == "cpu" else "vmap"
+    if batch_by == "vmap":
+        views = jax.vmap(one)(codes, keys)
+    else:
+        views = jax.lax.map(lambda pair: one(*pair), (codes, keys))
+    return views[..., None]

@@ -1,0 +1,55 @@
+"""What a view is, how it is normalised, and the keys that views are drawn from."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+
+from brainjax.augment.resize import resize
+
+# A fortieth of the step between two stored codes: below it a volume is constant.
+_SMALLEST_SPREAD = 1e-4
+
+
+class View(NamedTuple):
+    """What a network is about to see, before normalisation.
+
+    values: float32 [x, y, z] in 0..1, exactly 0 outside.
+    inside: bool [x, y, z], the voxels of the brain or head.
+    """
+
+    values: Float[Array, "x y z"]
+    inside: Bool[Array, "x y z"]
+
+
+def normalise(view: View) -> Float[Array, "x y z"]:
+    """Gives the z-score over the inside; the outside, and a constant volume, give 0."""
+    count = jnp.maximum(view.inside.sum(dtype=jnp.float32), 1)
+    mean = view.values.sum() / count  # The outside is 0 and adds nothing.
+    centred = jnp.where(view.inside, view.values - mean, 0)
+    spread = jnp.sqrt(jnp.square(centred).sum() / count)
+    scale = jnp.where(spread > _SMALLEST_SPREAD, 1 / spread, 0)
+    return centred * scale
+
+
+def evaluation_view(
+    codes: UInt8[Array, "a b c"], shape: tuple[int, int, int]
+) -> Float[Array, "x y z"]:
+    """Gives the whole field of view at the encoder's size, z-scored.
+
+    Anti-aliased where it shrinks; no resampling at all where the sizes agree.
+    """
+    return normalise(View(*resize(codes, shape)))
+
+
+def view_keys(
+    seed: int | Int[Array, ""], positions: Int[Array, "b"], view: int
+) -> Key[Array, "b"]:
+    """Gives one threefry key per sample: a function of (seed, position, view).
+
+    positions: global sample index of each volume (step * batch + slot).
+    view: 0 for the first view of a scan, 1 for the second.
+    """
+    base = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), view)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(base, positions)
