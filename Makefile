@@ -1,0 +1,67 @@
+# Two commands set everything up: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+SUBJECTS ?= 160
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+
+.PHONY: quickstart test test-all lint format bench lock clean
+
+quickstart: $(VENV)/.user
+	@echo "The quickstart takes about 7 minutes on two CPU cores, after the installation:"
+	@echo "phantoms 1, prepare 1, pretrain 3, fine-tune twice 1.5. It downloads nothing."
+	$(BIN)/brainjax phantom --subjects $(SUBJECTS) --spacing 4 --out $(OUT)/phantoms
+	$(BIN)/brainjax prepare $(OUT)/phantoms --labels $(OUT)/phantoms/participants.tsv \
+	  --spacing 4 --out $(OUT)/prepared
+	$(BIN)/brainjax pretrain --config configs/quickstart.py --workdir $(OUT)/pretrain
+	$(BIN)/brainjax finetune --config configs/quickstart_age.py --workdir $(OUT)/age
+	$(BIN)/brainjax finetune --config configs/quickstart_age.py --workdir $(OUT)/age_scratch \
+	  --config.weights=random
+	$(BIN)/brainjax evaluate $(OUT)/age $(OUT)/age_scratch
+	$(BIN)/brainjax report $(OUT)/pretrain $(OUT)/age $(OUT)/age_scratch \
+	  --cohort $(OUT)/phantoms --out $(OUT)/report.html
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/augmentation.py
+
+# What was tested, pinned; written for every platform at once.
+lock: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), sys.version' \
+	  || { echo "brainjax needs Python >= 3.11; say which: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[phantom,report]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	touch $@ $(VENV)/.user
+
+clean:
+	rm -rf runs .cache build dist

@@ -1,0 +1,67 @@
+"""From stored volumes to features or outputs, in the evaluation view."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from brainjax.augment import evaluation_view
+from brainjax.models.pure import run
+
+Encode = Callable[[Any, Any, Array], Array]
+
+
+def make_encode(
+    graphdef: Any, *, view: tuple[int, int, int], method: str = "encode"
+) -> Encode:
+    """Compiles codes -> evaluation view -> one method of a network.
+
+    Args:
+      graphdef: the network's structure.
+      view: the encoder's input size, in voxels; the whole field of view fills it.
+      method: "encode" for pooled features, "__call__" for the network's outputs.
+
+    Returns:
+      `encode(params, batch_stats, codes uint8 [b, x, y, z])` -> float32 [b, d].
+    """
+
+    @jax.jit
+    def encode(params, batch_stats, codes: UInt8[Array, "b x y z"]):
+        # One scan at a time: an accelerator gains nothing here, a CPU saves memory.
+        views = jax.lax.map(partial(evaluation_view, shape=view), codes)
+        outputs, _ = run(
+            graphdef, params, batch_stats, views[..., None], train=False, method=method
+        )
+        return outputs
+
+    return encode
+
+
+def encode_scans(
+    encode: Encode,
+    params: Any,
+    batch_stats: Any,
+    volumes: Iterable[UInt8[np.ndarray, "x y z"]],
+    *,
+    batch: int = 8,
+) -> Float[np.ndarray, "n d"]:
+    """Runs a compiled `encode` over any number of volumes, in order; 0 gives [0, 0]."""
+    results, waiting = [], []
+
+    def flush():
+        # The last batch is filled up, so that one program serves all.
+        filled = waiting + [waiting[-1]] * (batch - len(waiting))
+        outputs = encode(params, batch_stats, np.stack(filled))
+        results.append(np.asarray(outputs)[: len(waiting)])
+        waiting.clear()
+
+    for volume in volumes:
+        waiting.append(volume)
+        if len(waiting) == batch:
+            flush()
+    if waiting:
+        flush()
+    return np.concatenate(results) if results else np.zeros((0, 0), np.float32)

@@ -1,0 +1,102 @@
+"""Raw scans to features, one row a scan."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from brainjax.evaluate.features import encode_scans, make_encode
+from brainjax.infer.scans import Prepared, check_out, check_recipe
+from brainjax.infer.scans import list_scans, prepare_scans
+from brainjax.infer.table import Columns, write_table
+from brainjax.records.sources import Source
+from brainjax.train.restore import Run, load_run
+
+Failures = list[tuple[str, str]]
+
+
+def embed(
+    run: str | Path,
+    scans: Sequence[str],
+    *,
+    out: Path,
+    recipe: str | None = None,
+    orientation: str | None = None,
+    workers: int = 1,
+) -> Failures:
+    """Writes the pooled features of raw scans to a CSV or Parquet table.
+
+    One row a scan, in the order given: source, subject, session, sequence, recipe and
+    checkpoint hash, then the features, which are the last columns.
+
+    Args:
+      run: a pretraining or fine-tuning run.
+      scans: NIfTI files, folders or tables.
+      out: .csv or .parquet.
+      recipe: name or hash that the run's must agree with; its own if None.
+      orientation: of scans whose header states none, such as "RAS".
+      workers: scans prepared at a time.
+
+    Returns:
+      (path, reason) of every scan that was refused; the others are in the table.
+
+    Raises:
+      InputRefusedError: the run, the recipe, the list of scans or the output.
+    """
+    check_out(out)
+    loaded = load_run(run)
+    check_recipe(loaded, recipe)
+    sources, features, failures = run_on_scans(
+        loaded, scans, method="encode", orientation=orientation, workers=workers
+    )
+    columns = describe_sources(loaded, sources)
+    width = features.shape[1] if len(features) else 0
+    for number in range(width):
+        columns[f"feature_{number}"] = features[:, number].tolist()
+    write_table(columns, out)
+    return failures
+
+
+def run_on_scans(
+    run: Run,
+    scans: Sequence[str],
+    *,
+    method: str,
+    orientation: str | None,
+    workers: int,
+) -> tuple[list[Source], Float[np.ndarray, "n d"], Failures]:
+    """Runs one method of a run's network on raw scans.
+
+    Returns:
+      The scans that went through, what the network gave for each, and the failures.
+    """
+    done: list[Source] = []
+    failures: Failures = []
+
+    def codes():
+        prepared: Prepared
+        for prepared in prepare_scans(
+            list_scans(scans), run.recipe, orientation=orientation, workers=workers
+        ):
+            if prepared.codes is None:
+                failures.append((str(prepared.source.path), prepared.reason))
+            else:
+                done.append(prepared.source)
+                yield prepared.codes
+
+    encode = make_encode(run.graphdef, view=run.view, method=method)
+    outputs = encode_scans(encode, run.params, run.batch_stats, codes(), batch=4)
+    return done, outputs, failures
+
+
+def describe_sources(run: Run, sources: Sequence[Source]) -> Columns:
+    """The columns every table of answers opens with."""
+    return {
+        "source": [str(source.path) for source in sources],
+        "subject": [source.subject or "" for source in sources],
+        "session": [source.session or "" for source in sources],
+        "sequence": [source.sequence or "" for source in sources],
+        "recipe": [run.recipe.hash] * len(sources),
+        "checkpoint": [run.checkpoint] * len(sources),
+    }

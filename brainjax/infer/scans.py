@@ -1,0 +1,93 @@
+"""From raw scans to canonical volumes, many at a time; a bad one fails alone."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from brainjax.errors import InputRefusedError
+from brainjax.records.sources import Source, find_sources
+from brainjax.train.restore import Run
+from brainjax.volume.recipe import Recipe, prepare_volume
+
+
+class Prepared(NamedTuple):
+    """One scan: its codes, or the reason why there are none."""
+
+    source: Source
+    codes: UInt8[np.ndarray, "x y z"] | None
+    reason: str
+
+
+def list_scans(words: Sequence[str]) -> list[Source]:
+    """Gives the scans of files, folders and tables, in the order given, each once.
+
+    Raises:
+      InputRefusedError: nothing is there, or a table is malformed.
+    """
+    found: dict[str, Source] = {}
+    for word in words:
+        for source in find_sources([word]):
+            found.setdefault(str(source.path), source)
+    return list(found.values())
+
+
+def prepare_scans(
+    sources: Sequence[Source],
+    recipe: Recipe,
+    *,
+    orientation: str | None = None,
+    workers: int = 1,
+) -> Iterator[Prepared]:
+    """Prepares scans in order, `workers` at a time, as `brainjax prepare` would.
+
+    Only a few volumes are held at once, however many scans there are.
+    """
+
+    def prepare(source: Source) -> Prepared:
+        try:
+            volume = prepare_volume(
+                source.path, recipe, mask_path=source.mask, orientation=orientation
+            )
+        except InputRefusedError as error:
+            return Prepared(source, None, str(error))
+        return Prepared(source, volume.codes, "")
+
+    waiting = iter(sources)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = [pool.submit(prepare, s) for s in islice(waiting, 2 * workers)]
+        while ahead:
+            result = ahead.pop(0).result()
+            ahead += [pool.submit(prepare, source) for source in islice(waiting, 1)]
+            yield result
+
+
+def check_recipe(run: Run, name: str | None) -> None:
+    """Refuses a recipe that was asked for by name but is not the run's.
+
+    Raises:
+      InputRefusedError: names both recipes.
+    """
+    if name is not None and name not in (run.recipe.name, run.recipe.hash):
+        raise InputRefusedError(
+            f"--recipe {name}: {run.folder} learnt from recipe {run.recipe.name} "
+            f"{run.recipe.hash}, and answers through no other"
+        )
+
+
+def check_out(out: Path | None) -> None:
+    """Refuses an output that could not be written, before the work is done.
+
+    Raises:
+      InputRefusedError: neither .csv nor .parquet, or its folder is missing.
+    """
+    if out is None:
+        return
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputRefusedError(f"{out}: wanted .csv or .parquet, got {out.suffix!r}")
+    if not out.absolute().parent.is_dir():
+        raise InputRefusedError(f"{out}: wanted an existing folder, got none")

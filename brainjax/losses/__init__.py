@@ -1,0 +1,23 @@
+"""Losses: NT-Xent for pairs of views, and masked losses of labelled samples."""
+
+from brainjax.losses.contrastive import contrastive_metrics, has_negatives, ntxent
+from brainjax.losses.supervised import (
+    Sums,
+    cross_entropy,
+    huber,
+    masked_mean,
+    masked_sums,
+    mse,
+)
+
+__all__ = [
+    "Sums",
+    "contrastive_metrics",
+    "cross_entropy",
+    "has_negatives",
+    "huber",
+    "masked_mean",
+    "masked_sums",
+    "mse",
+    "ntxent",
+]

@@ -1,0 +1,40 @@
+"""Networks: encoders by name, the projector, the head, and their pure form.
+
+To add an encoder: one file, and one row in `ENCODERS`. An encoder takes
+`[b, x, y, z, 1]` and gives `Encoded(pooled, tokens)`; it has `.width` and `.shape`.
+"""
+
+from flax import nnx
+
+from brainjax.models.cnn import PlainCNN, ResidualCNN
+from brainjax.models.encoded import Encoded, choice
+from brainjax.models.heads import Head, Projector
+from brainjax.models.pure import Pure, count_parameters, run, to_pure
+from brainjax.models.vit import ViT
+
+__all__ = [
+    "ENCODERS",
+    "Encoded",
+    "Head",
+    "PlainCNN",
+    "Projector",
+    "Pure",
+    "ResidualCNN",
+    "ViT",
+    "count_parameters",
+    "make_encoder",
+    "run",
+    "to_pure",
+]
+
+ENCODERS = {"vit": ViT, "cnn": ResidualCNN, "plain_cnn": PlainCNN}
+"""Encoders by the name a config gives."""
+
+
+def make_encoder(name: str = "vit", *, rngs: nnx.Rngs, **keywords):
+    """Builds the encoder called `name`; keywords are its constructor's.
+
+    Raises:
+        InputRefusedError: there is no such encoder, or a keyword's value is refused.
+    """
+    return ENCODERS[choice(name, ENCODERS, "encoder")](rngs=rngs, **keywords)

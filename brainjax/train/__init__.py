@@ -1,0 +1,1 @@
+"""Runs: state, step, loop, hooks, pretraining and fine-tuning."""

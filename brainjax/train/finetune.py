@@ -1,0 +1,227 @@
+"""Fine-tuning: one task from labelled scans, on a pretrained encoder or from scratch."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from brainjax.augment import make_augmentation
+from brainjax.configuration import construct, to_dict
+from brainjax.errors import InputRefusedError
+from brainjax.evaluate.features import encode_scans, make_encode
+from brainjax.optim import make_optimizer
+from brainjax.parallel import make_mesh
+from brainjax.records.store import RecordDataset, open_dataset
+from brainjax.tasks import Task, make_task
+from brainjax.train.folder import RunFolder
+from brainjax.train.input import open_input, read_volumes
+from brainjax.train.restore import (
+    Run,
+    describe_run,
+    load_run,
+    make_network,
+    refuse_other_recipe,
+)
+from brainjax.train.scans import Split, few_subjects, split_scans
+from brainjax.train.session import Session
+from brainjax.train.state import Blueprint, State, make_blueprint
+from brainjax.train.step import make_finetune_update
+from brainjax.train.summary import write_summary
+
+WEIGHTS = ("pretrained", "random")
+MODES = ("whole", "frozen")
+
+
+class Plan(NamedTuple):
+    """What a fine-tuning run stands on, resolved from its config.
+
+    Attributes:
+      dataset, split: labelled scans only; the training part may be a few subjects.
+      task: fitted to the training labels.
+      network: constructor keywords; view: the encoder's input in voxels.
+      donor: the pretrained run whose encoder is taken over, or None.
+    """
+
+    dataset: RecordDataset
+    split: Split
+    task: Task
+    network: dict[str, Any]
+    view: tuple[int, int, int]
+    donor: Run | None
+
+
+def finetune(config: ConfigDict, workdir: str | Path) -> RunFolder:
+    """Learns a task, or goes on where an earlier call was interrupted.
+
+    The step with the best validation loss is kept, and is what `evaluate` and
+    `predict` use. Test subjects are not touched.
+
+    Args:
+      config: as in configs/quickstart_age.py.
+      workdir: the run folder; it keeps the config, and refuses another one.
+
+    Raises:
+      InputRefusedError: a setting, a label, the data set or the folder cannot be used.
+    """
+    plan = plan_finetuning(config)
+    blueprint = _blueprint(config, plan)
+    folder = RunFolder(workdir)
+    folder.claim({"kind": "finetune", **to_dict(config)})
+    extra = describe_run(
+        kind="finetune",
+        network=plan.network,
+        view=plan.view,
+        recipe=plan.dataset.recipe,
+        task=plan.task,
+        subjects=sorted({plan.dataset.rows[i]["subject"] for i in plan.split.train}),
+    )
+    validate = Validation(plan, blueprint)
+    session = construct(
+        "train",
+        Session,
+        folder=folder,
+        blueprint=blueprint,
+        extra=extra,
+        start=partial(_start, blueprint, plan.donor),
+        measure=validate,
+        **config.train,
+    )
+    validate.log = session.log
+    scans = open_input(
+        plan.dataset,
+        plan.split.train,
+        labels=plan.task.encode(plan.dataset.labels(config.task.target)),
+        batch=session.batch,
+        seed=config.seed,
+        start_step=session.start,
+        mesh=blueprint.mesh,
+    )
+    augmentation = construct(
+        "augment", make_augmentation, view=plan.view, **config.augment
+    )
+    update = make_finetune_update(
+        blueprint, augmentation, plan.task, seed=config.seed
+    )
+    state = session.run(update, scans)
+    facts = {
+        "init": plan.donor.folder.name if plan.donor else "scratch",
+        "encoder_mode": config.mode,
+        "bad_records": scans.bad,
+        "train_scans": len(plan.split.train),
+        "checkpoint": session.checkpoints.hash(session.checkpoints.best_step()),
+        "best_step": session.checkpoints.best_step(),
+        "recipe": plan.dataset.recipe.hash,
+    }
+    write_summary(folder, session.log, state, facts)
+    session.close()
+    return folder
+
+
+def plan_finetuning(config: ConfigDict) -> Plan:
+    """Resolves a config to data, task and network.
+
+    Raises:
+      InputRefusedError: what is named does not exist or does not fit together.
+    """
+    _choose("weights", config.weights, WEIGHTS)
+    _choose("mode", config.mode, MODES)
+    dataset = open_dataset(config.data.path)
+    like = load_run(config.init) if config.init else None
+    if like is not None:
+        refuse_other_recipe(like, dataset.recipe, config.data.path)
+    elif config.weights == "pretrained":
+        raise InputRefusedError(
+            "init: wanted a pretraining run for weights = 'pretrained', got ''"
+        )
+    view = like.view if like else tuple(config.view)
+    encoder = like.network["encoder"] if like else to_dict(config.encoder)
+    split = labelled_split(config, dataset)
+    task = construct("task", make_task, **config.task)
+    labels = dataset.labels(config.task.target)
+    task = task.fit([labels[i] for i in split.train])
+    network = {
+        "encoder": {**encoder, "shape": list(view)},
+        "head": to_dict(config.head),
+        "outputs": task.outputs,
+        "frozen": config.mode == "frozen",
+    }
+    donor = like if config.weights == "pretrained" else None
+    return Plan(dataset, split, task, network, view, donor)
+
+
+def labelled_split(config: ConfigDict, dataset: RecordDataset) -> Split:
+    """The config's split, without scans that lack the target."""
+    labels = dataset.labels(config.task.target)
+    split = construct("split", split_scans, dataset=dataset, **config.split)
+    known = np.array([label is not None for label in labels])
+    parts = Split(*(part[known[part]] for part in split))
+    train = few_subjects(
+        dataset, parts.train, count=config.data.train_subjects, seed=config.seed
+    )
+    if not len(train) or not len(parts.val):
+        raise InputRefusedError(
+            f"{config.data.path}: wanted scans labelled {config.task.target!r} to train "
+            f"and to validate on, got {len(train)} and {len(parts.val)}"
+        )
+    return parts._replace(train=train)
+
+
+class Validation:
+    """The loss on the validation scans, written to the log; lower is better."""
+
+    def __init__(self, plan: Plan, blueprint: Blueprint):
+        self.log: Any = None
+        self.task = plan.task
+        self.volumes = read_volumes(plan.dataset, plan.split.val)
+        labels = plan.dataset.labels(plan.task.target)
+        self.targets, self.weights = plan.task.encode(
+            [labels[i] for i in plan.split.val]
+        )
+        self.encode = make_encode(
+            blueprint.graphdef, view=plan.view, method="__call__"
+        )
+
+    def __call__(self, step: int, state: State) -> float:
+        outputs = encode_scans(
+            self.encode, state["params"], state["batch_stats"], self.volumes
+        )
+        loss = float(self.task.loss(outputs, self.targets, self.weights))
+        self.log.write(step, {"validation/loss": loss})
+        return loss
+
+
+def _blueprint(config: ConfigDict, plan: Plan) -> Blueprint:
+    frozen = ["encoder"] if plan.network["frozen"] else []
+    optimizer = construct(
+        "optimizer",
+        make_optimizer,
+        steps=config.train.steps,
+        frozen=frozen,
+        **config.optimizer,
+    )
+    make = partial(make_network, "finetune", plan.network, seed=config.seed)
+    return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
+
+
+def _start(blueprint: Blueprint, donor: Run | None) -> State:
+    """A fresh state, with the donor's encoder in it; every leaf is accounted for."""
+    state = blueprint.initialise()
+    if donor is None:
+        return state
+    for part in ("params", "batch_stats"):
+        given = getattr(donor, part).get("encoder", {})
+        places = blueprint.shardings[part].get("encoder", {})
+        state[part] = {**state[part]}
+        if given or places:
+            state[part]["encoder"] = jax.device_put(given, places)
+    return state
+
+
+def _choose(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputRefusedError(
+            f"config.{key}: wanted one of {', '.join(allowed)}, got {value!r}"
+        )

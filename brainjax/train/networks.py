@@ -1,0 +1,48 @@
+"""The two networks that are trained: encoder + projector, and encoder + head."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from brainjax.models import Head, Projector, make_encoder
+
+
+class Contrastive(nnx.Module):
+    """An encoder under a SimCLR projector, for pretraining."""
+
+    def __init__(self, *, encoder: dict, projector: dict, rngs: nnx.Rngs):
+        self.encoder = make_encoder(**encoder, rngs=rngs)
+        self.projector = Projector(self.encoder.width, **projector, rngs=rngs)
+
+    def __call__(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b d"]:
+        """Gives the projected embedding of every view."""
+        return self.projector(self.encoder(volumes).pooled)
+
+    def encode(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b w"]:
+        """Gives the pooled features, without the projector."""
+        return self.encoder(volumes).pooled
+
+
+class Predictor(nnx.Module):
+    """An encoder under a linear head, for one task."""
+
+    def __init__(
+        self, *, encoder: dict, head: dict, outputs: int, frozen: bool, rngs: nnx.Rngs
+    ):
+        self.encoder = make_encoder(**encoder, rngs=rngs)
+        self.head = Head(self.encoder.width, outputs, **head, rngs=rngs)
+        self.frozen = frozen
+
+    def __call__(
+        self, volumes: Float[Array, "b x y z 1"], keys: Array | None = None
+    ) -> Float[Array, "b k"]:
+        """Gives the head's outputs; one key a scan switches dropout on."""
+        features = self.encode(volumes)
+        if self.frozen:
+            # Nothing below needs a gradient, so none is computed.
+            features = jax.lax.stop_gradient(features)
+        return self.head(features, keys)
+
+    def encode(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b w"]:
+        """Gives the pooled features, without the head."""
+        return self.encoder(volumes).pooled

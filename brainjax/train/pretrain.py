@@ -1,0 +1,114 @@
+"""Pretraining by contrast: SimCLR on unlabelled scans, from a config to a run folder."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from brainjax.augment import Augmentation, make_augmentation
+from brainjax.configuration import construct, to_dict
+from brainjax.optim import make_optimizer
+from brainjax.parallel import make_mesh
+from brainjax.records.store import open_dataset
+from brainjax.train.folder import RunFolder
+from brainjax.train.input import open_input
+from brainjax.train.probe import FrozenFeatures, Probe, write_views
+from brainjax.train.restore import describe_run, make_network
+from brainjax.train.scans import split_scans
+from brainjax.train.session import Session
+from brainjax.train.state import Blueprint, make_blueprint
+from brainjax.train.step import make_pretrain_update
+from brainjax.train.summary import write_summary
+
+
+def pretrain(config: ConfigDict, workdir: str | Path) -> RunFolder:
+    """Pretrains an encoder, or goes on where an earlier call was interrupted.
+
+    Only the training part of the split is learnt from; validation subjects serve the
+    probe, test subjects nothing at all.
+
+    Args:
+      config: as in configs/quickstart.py.
+      workdir: the run folder; it keeps the config, and refuses another one.
+
+    Raises:
+      InputRefusedError: a setting, the data set or the folder cannot be used.
+      DivergedError: too many steps in a row were not finite.
+      Terminated: SIGTERM came; the state is saved.
+    """
+    dataset = open_dataset(config.data.path)
+    split = construct("split", split_scans, dataset=dataset, **config.split)
+    blueprint, augmentation = plan_pretraining(config), _augmentation(config)
+    folder = RunFolder(workdir)
+    folder.claim({"kind": "pretrain", **to_dict(config)})
+    extra = describe_run(
+        kind="pretrain",
+        network=_network(config),
+        view=config.view,
+        recipe=dataset.recipe,
+        task=None,
+        subjects=sorted({dataset.rows[i]["subject"] for i in split.train}),
+    )
+    session = construct(
+        "train",
+        Session,
+        folder=folder,
+        blueprint=blueprint,
+        extra=extra,
+        **config.train,
+    )
+    features = FrozenFeatures(dataset, split, blueprint.graphdef, tuple(config.view))
+    probe = construct(
+        "probe", Probe, features=features, log=session.log, **config.probe
+    )
+    update = construct(
+        "loss",
+        make_pretrain_update,
+        blueprint=blueprint,
+        augmentation=augmentation,
+        seed=config.seed,
+        **config.loss,
+    )
+    scans = open_input(
+        dataset,
+        split.train,
+        source=config.data.source,
+        batch=session.batch,
+        seed=config.seed,
+        start_step=session.start,
+        mesh=blueprint.mesh,
+    )
+    state = session.run(update, scans, hooks=[probe])
+    write_views(folder, dataset, split, augmentation, seed=config.seed)
+    features.write(folder, state)
+    facts = {
+        "bad_records": scans.bad,
+        "train_scans": len(split.train),
+        "checkpoint": session.checkpoints.hash(),
+        "recipe": dataset.recipe.hash,
+    }
+    write_summary(folder, session.log, state, facts)
+    session.close()
+    return folder
+
+
+def plan_pretraining(config: ConfigDict) -> Blueprint:
+    """Plans network, optimizer and mesh of a pretraining run; allocates nothing."""
+    make = partial(make_network, "pretrain", _network(config), seed=config.seed)
+    optimizer = construct(
+        "optimizer", make_optimizer, steps=config.train.steps, **config.optimizer
+    )
+    return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
+
+
+def _network(config: ConfigDict) -> dict[str, Any]:
+    return {
+        "encoder": {"shape": list(config.view), **to_dict(config.encoder)},
+        "projector": to_dict(config.projector),
+    }
+
+
+def _augmentation(config: ConfigDict) -> Augmentation:
+    view = tuple(config.view)
+    return construct("augment", make_augmentation, view=view, **config.augment)

@@ -1,0 +1,133 @@
+"""What frozen features know, while an encoder is being pretrained."""
+
+import json
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from brainjax.augment import Augmentation, view_keys
+from brainjax.errors import InputRefusedError
+from brainjax.evaluate.features import encode_scans, make_encode
+from brainjax.evaluate.probes import probe_scores
+from brainjax.records.store import RecordDataset
+from brainjax.train.folder import RunFolder
+from brainjax.train.hooks import MetricLog
+from brainjax.train.input import read_volumes
+from brainjax.train.scans import Split
+from brainjax.train.state import State
+
+PICTURED = 6
+"""Pairs of views kept for the report."""
+
+
+class FrozenFeatures:
+    """Encodes the training and validation scans with the parameters of the moment.
+
+    Of a large data set, the first `limit` scans of each part (they are in a random
+    order already).
+    """
+
+    def __init__(
+        self,
+        dataset: RecordDataset,
+        split: Split,
+        graphdef,
+        view: tuple[int, int, int],
+        *,
+        limit: int = 500,
+    ):
+        self.dataset = dataset
+        self.train, self.val = split.train[:limit], split.val[:limit]
+        self.volumes = read_volumes(dataset, np.concatenate([self.train, self.val]))
+        self.encode = make_encode(graphdef, view=view)
+
+    def __call__(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Gives features [n, d] of the training scans, and of the validation scans."""
+        features = encode_scans(
+            self.encode, state["params"], state["batch_stats"], self.volumes
+        )
+        return features[: len(self.train)], features[len(self.train) :]
+
+    def write(self, folder: RunFolder, state: State) -> None:
+        """Writes embeddings.npz: features, subjects, labels and part of every scan."""
+        features = np.concatenate(self(state))
+        rows = [self.dataset.rows[i] for i in (*self.train, *self.val)]
+        names = {name for row in rows for name in row["labels"]}
+        labels = {n: [row["labels"].get(n) for row in rows] for n in sorted(names)}
+        labels["sequence"] = [row["sequence"] for row in rows]
+        parts = ["train"] * len(self.train) + ["val"] * len(self.val)
+        np.savez_compressed(
+            folder.embeddings,
+            features=features,
+            subjects=np.array([row["subject"] for row in rows]),
+            parts=np.array(parts),
+            labels_json=np.array(json.dumps(labels)),
+        )
+
+
+class Probe:
+    """Every so often: ridge or logistic regression, and kNN, on frozen features.
+
+    Fitted to training scans, scored on validation scans; the log gets
+    `probe/<target>/<method>_<metric>`.
+    """
+
+    def __init__(
+        self,
+        features: FrozenFeatures,
+        log: MetricLog,
+        *,
+        targets: Sequence[str] = (),
+        every: int = 100,
+    ):
+        self.features, self.log, self.every = features, log, every
+        self.labels = {name: _known(features.dataset, name) for name in targets}
+
+    def __call__(self, step: int, state: State, metrics: dict) -> None:
+        if step % self.every or not self.labels:
+            return
+        train, val = self.features(state)
+        scores: dict[str, float] = {}
+        for name, labels in self.labels.items():
+            train_y = [labels[i] for i in self.features.train]
+            val_y = [labels[i] for i in self.features.val]
+            found = probe_scores(train, train_y, val, val_y)
+            scores |= {f"probe/{name}/{key}": value for key, value in found.items()}
+        self.log.write(step, scores)
+
+
+def _known(dataset: RecordDataset, name: str) -> list:
+    labels = dataset.labels(name)
+    if all(label is None for label in labels):
+        raise InputRefusedError(
+            f"config.probe.targets: wanted a label of the data set, got {name!r}, "
+            "which no scan has; prepare it with --labels, or take it out"
+        )
+    return labels
+
+
+def write_views(
+    folder: RunFolder,
+    dataset: RecordDataset,
+    indices: Int[np.ndarray, " n"],
+    augmentation: Augmentation,
+    *,
+    seed: int,
+) -> None:
+    """Writes views.npz: pairs of augmented views, as the first step would draw them."""
+    chosen = indices[:PICTURED]
+    volumes = read_volumes(dataset, chosen)
+    positions = np.arange(len(chosen), dtype=np.int32)
+
+    def draw(view: int) -> Float[np.ndarray, "k x y z"]:
+        views = jax.jit(augmentation.views)(volumes, view_keys(seed, positions, view))
+        return np.asarray(views)[..., 0]
+
+    np.savez_compressed(
+        folder.views,
+        first=draw(0).astype(np.float16),
+        second=draw(1).astype(np.float16),
+        subjects=np.array([dataset.rows[i]["subject"] for i in chosen]),
+    )

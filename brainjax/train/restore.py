@@ -1,0 +1,129 @@
+"""A finished or interrupted run, read back: network, parameters, recipe, task."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from brainjax.checkpoint import Checkpoints
+from brainjax.errors import InputRefusedError
+from brainjax.models.pure import to_pure
+from brainjax.tasks import Task, task_from_dict
+from brainjax.train.networks import Contrastive, Predictor
+from brainjax.volume.recipe import Recipe
+
+BEST = {"pretrain": None, "finetune": "min"}
+"""Which checkpoint a kind of run keeps beside the latest, by its score."""
+
+
+class Run(NamedTuple):
+    """A run's network and everything an answer of it depends on.
+
+    Attributes:
+      folder: of the run.
+      kind: "pretrain" or "finetune".
+      network: constructor keywords of the network, JSON values.
+      view: the encoder's input, in voxels; the recipe's field of view fills it.
+      recipe: how a raw scan becomes a volume.
+      task: what the outputs mean; None after pretraining.
+      graphdef, params, batch_stats: the network.
+      step: of the checkpoint.
+      checkpoint: its hash, 12 hex characters.
+      subjects: names of the subjects it learnt from.
+    """
+
+    folder: Path
+    kind: str
+    network: dict[str, Any]
+    view: tuple[int, int, int]
+    recipe: Recipe
+    task: Task | None
+    graphdef: Any
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    step: int
+    checkpoint: str
+    subjects: list[str]
+
+
+def describe_run(
+    *,
+    kind: str,
+    network: dict[str, Any],
+    view: tuple[int, ...],
+    recipe: Recipe,
+    task: Task | None,
+    subjects: list[str],
+) -> dict[str, Any]:
+    """Gives what `load_run` needs beside the arrays, as JSON for the checkpoint."""
+    return {
+        "kind": kind,
+        "network": network,
+        "view": list(view),
+        "recipe": recipe.to_dict(),
+        "task": None if task is None else task.to_dict(),
+        "subjects": subjects,
+    }
+
+
+def make_network(kind: str, network: dict[str, Any], *, seed: int) -> nnx.Module:
+    """Builds the network of a kind of run; parameters are drawn from `seed`."""
+    return NETWORKS[kind](**network, rngs=nnx.Rngs(seed))
+
+
+NETWORKS = {"pretrain": Contrastive, "finetune": Predictor}
+
+
+def load_run(folder: str | Path) -> Run:
+    """Reads a run's best checkpoint (its latest after pretraining), hashes verified.
+
+    Raises:
+      InputRefusedError: not a run, no checkpoint yet, or none that is intact.
+    """
+    folder = Path(folder)
+    if not (folder / "checkpoints").is_dir():
+        raise InputRefusedError(
+            f"{folder}: wanted the folder of a run with checkpoints, got none there"
+        )
+    checkpoints = Checkpoints(folder / "checkpoints")
+    extra = checkpoints.read_extra()
+    kind = extra["kind"]
+    step = None
+    if BEST[kind]:
+        checkpoints = Checkpoints(folder / "checkpoints", best=BEST[kind])
+        step = checkpoints.best_step()
+    planned = to_pure(
+        nnx.eval_shape(partial(make_network, kind, extra["network"], seed=0))
+    )
+    abstract = {"params": planned.params, "batch_stats": planned.batch_stats}
+    found = checkpoints.restore(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract),
+        step,
+        parts=list(abstract),
+    )
+    extra = found.extra
+    return Run(
+        folder=folder,
+        kind=kind,
+        network=extra["network"],
+        view=tuple(extra["view"]),
+        recipe=Recipe.from_dict(extra["recipe"]),
+        task=None if extra["task"] is None else task_from_dict(extra["task"]),
+        graphdef=planned.graphdef,
+        params=found.state["params"],
+        batch_stats=found.state["batch_stats"],
+        step=found.step,
+        checkpoint=found.hash,
+        subjects=extra["subjects"],
+    )
+
+
+def refuse_other_recipe(run: Run, recipe: Recipe, source: str | Path) -> None:
+    """Raises InputRefusedError where volumes were made by another recipe."""
+    if recipe.hash != run.recipe.hash:
+        raise InputRefusedError(
+            f"{source}: made by recipe {recipe.name} {recipe.hash}, "
+            f"{run.folder} learnt from {run.recipe.name} {run.recipe.hash}"
+        )

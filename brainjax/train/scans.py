@@ -1,0 +1,84 @@
+"""Which scans a run trains on, validates on and never sees, by subject."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from brainjax.errors import InputRefusedError
+from brainjax.records.splits import folds_by_subject, split_by_subject
+from brainjax.records.store import RecordDataset
+
+
+class Split(NamedTuple):
+    """Indices of records; no subject is in two of the three."""
+
+    train: Int[np.ndarray, " n"]
+    val: Int[np.ndarray, " m"]
+    test: Int[np.ndarray, " k"]
+
+
+def split_scans(
+    dataset: RecordDataset,
+    *,
+    seed: int = 0,
+    val: float = 0.1,
+    test: float = 0.2,
+    stratify: str = "",
+    folds: int = 0,
+    fold: int = 0,
+) -> Split:
+    """Splits a prepared data set by subject; the same for every run with these words.
+
+    Args:
+      dataset: a prepared data set.
+      seed: of the draw.
+      val: share of subjects for validation (with folds: of those not in the test fold).
+      test: share of held-out subjects; with folds, the fold replaces it.
+      stratify: name of a label to balance the parts by; none if empty.
+      folds: number of cross-validation folds, 0 for a single split.
+      fold: which of them is held out, from 0.
+
+    Raises:
+      InputRefusedError: shares outside 0..1, an unknown label, too few subjects.
+    """
+    subjects = [str(number) for number in dataset.subject_ids]
+    labels = dataset.labels(stratify) if stratify else None
+    if not folds:
+        if not (val >= 0 and test >= 0 and val + test < 1):
+            raise InputRefusedError(
+                f"split: wanted val + test under 1, got {val} + {test}"
+            )
+        fractions = {"train": 1 - val - test, "val": val, "test": test}
+        parts = split_by_subject(
+            subjects, seed=seed, fractions=fractions, stratify=labels
+        )
+        return Split(*(parts[name] for name in Split._fields))
+    if not 0 <= fold < folds:
+        raise InputRefusedError(f"split.fold: wanted 0 to {folds - 1}, got {fold}")
+    numbers = folds_by_subject(subjects, seed=seed, folds=folds, stratify=labels)
+    rest = np.flatnonzero(numbers != fold)
+    parts = split_by_subject(
+        [subjects[i] for i in rest],
+        seed=seed,
+        fractions={"train": 1 - val, "val": val},
+        stratify=None if labels is None else [labels[i] for i in rest],
+    )
+    held_out = np.flatnonzero(numbers == fold)
+    return Split(rest[parts["train"]], rest[parts["val"]], held_out)
+
+
+def few_subjects(
+    dataset: RecordDataset, indices: Int[np.ndarray, " n"], *, count: int, seed: int
+) -> Int[np.ndarray, " m"]:
+    """Draws the scans of `count` subjects out of `indices`; all of them for 0."""
+    ids = dataset.subject_ids[indices]
+    present = np.unique(ids)
+    if not count:
+        return indices
+    if count > len(present):
+        raise InputRefusedError(
+            f"data.train_subjects: wanted {count}, the split has {len(present)}"
+        )
+    drawn = np.random.default_rng([seed, count]).permutation(present)[:count]
+    return indices[np.isin(ids, drawn)]

@@ -1,0 +1,216 @@
+"""A raw scan, validated and in RAS+, with where it came from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Shaped
+
+from brainjax.errors import InputRefusedError
+from brainjax.volume.nifti import NiftiFile, read_nifti
+
+SPACING_MM = (0.2, 10.0)
+EXTENT_MM = (60.0, 600.0)
+MIN_VOXELS = 8
+
+
+class Scan(NamedTuple):
+    """A volume in RAS+ and its provenance.
+
+    `affine` maps voxel indices to mm; an oblique scan keeps its tilt. `spacing` is in
+    mm along x, y, z. `provenance` has source, sha256, original_shape,
+    original_spacing, orientation (of the stored array, as "LAS"), dtype, tilt_degrees.
+    """
+
+    voxels: Float32[np.ndarray, "x y z"]
+    affine: Float64[np.ndarray, "4 4"]
+    spacing: tuple[float, float, float]
+    provenance: dict
+
+
+def read_scan(path: str | Path, *, orientation: str | None = None) -> Scan:
+    """Gives the validated scan of a NIfTI file, axes and directions turned to RAS+.
+
+    Axes are turned by the affine: permuted and flipped, never interpolated, so that
+    all 48 ways of storing a scan give the same array. `orientation` (three letters,
+    as "RAS": where the array axes point) serves files whose header gives none, and
+    only those. Raises InputRefusedError, one line that names the file, for anything
+    that is not one finite 3D volume in a plausible place.
+    """
+    file = read_nifti(path)
+    stored = _single_volume(path, file.stored)
+    affine = _affine(path, file, stored.shape, orientation)
+    _check_geometry(path, stored.shape, affine)
+    turn = nib.io_orientation(affine)
+    turned = nib.apply_orientation(stored, turn)
+    canonical = affine @ nib.orientations.inv_ornt_aff(turn, stored.shape)
+    voxels = _scaled(np.ascontiguousarray(turned), file)
+    _check_values(path, voxels)
+    return Scan(
+        voxels,
+        canonical,
+        spacing_of(canonical),
+        {
+            "source": str(path),
+            "sha256": file.sha256,
+            "original_shape": [int(n) for n in file.stored.shape],
+            "original_spacing": list(spacing_of(affine)),
+            "orientation": "".join(nib.orientations.ornt2axcodes(turn)),
+            "dtype": file.header.get_data_dtype().name,
+            "tilt_degrees": tilt_degrees(canonical),
+        },
+    )
+
+
+def spacing_of(affine: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
+    """Gives the voxel spacing in mm along the three array axes.
+
+    Rounded to 0.1 micrometre: a header's float32 rounding must not decide anything.
+    """
+    x, y, z = np.round(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), 4).tolist()
+    return x, y, z
+
+
+def tilt_degrees(affine: Float[np.ndarray, "4 4"]) -> float:
+    """Gives the largest angle between a RAS+ array axis and its anatomical axis."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosine = np.clip(np.diag(directions).min(), -1.0, 1.0)
+    return round(float(np.degrees(np.arccos(cosine))), 2)
+
+
+def _single_volume(
+    path: str | Path, stored: Shaped[np.ndarray, "..."]
+) -> Shaped[np.ndarray, "x y z"]:
+    shape = stored.shape
+    if len(shape) > 3 and all(n == 1 for n in shape[3:]):
+        return stored.reshape(shape[:3], order="F")
+    if len(shape) == 3:
+        return stored
+    wanted = "wanted one 3D volume"
+    if len(shape) > 3:
+        frames = int(np.prod(shape[3:]))
+        raise InputRefusedError(f"{path}: {wanted}, got {frames} frames {shape}")
+    raise InputRefusedError(f"{path}: {wanted}, got {len(shape)}D {shape}")
+
+
+def _affine(
+    path: str | Path, file: NiftiFile, shape: tuple, orientation: str | None
+) -> Float64[np.ndarray, "4 4"]:
+    header = file.header
+    sform = header.get_sform() if int(header["sform_code"]) > 0 else None
+    qform = _qform(path, header, needed=sform is None)
+    if sform is not None and qform is not None:
+        _check_agreement(path, sform, qform)
+    affine = sform if sform is not None else qform
+    if affine is None:
+        if orientation is None:
+            raise InputRefusedError(
+                f"{path}: wanted an orientation, got sform_code 0 and qform_code 0; "
+                "say it with orientation, as RAS"
+            )
+        affine = _stated_affine(orientation, header.get_zooms()[:3], shape)
+    return np.asarray(affine, np.float64)
+
+
+def _qform(path: str | Path, header: nib.Nifti1Header, *, needed: bool):
+    if int(header["qform_code"]) <= 0:
+        return None
+    try:
+        return header.get_qform()
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        if not needed:
+            return None
+        raise InputRefusedError(f"{path}: wanted a valid qform, got {error}") from None
+
+
+def _stated_affine(
+    orientation: str, zooms: tuple, shape: tuple
+) -> Float64[np.ndarray, "4 4"]:
+    """Gives the affine of an array whose axes point as three letters say."""
+    pairs = ({"R", "L"}, {"A", "P"}, {"S", "I"})
+    letters = tuple(orientation.upper())
+    if len(letters) != 3 or not all(set(letters) & pair for pair in pairs):
+        raise InputRefusedError(
+            f"orientation: wanted three letters, one of R/L, one of A/P, one of S/I, "
+            f"got {orientation!r}"
+        )
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, letter in enumerate(letters):
+        world = next(i for i, pair in enumerate(pairs) if letter in pair)
+        affine[world, axis] = zooms[axis] * (1 if letter in "RAS" else -1)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def _check_agreement(path: str | Path, sform: np.ndarray, qform: np.ndarray) -> None:
+    """Refuses a file whose two affines put left and right in different places."""
+    right = [
+        a[0, :3] / max(float(np.linalg.norm(a[0, :3])), 1e-12) for a in (sform, qform)
+    ]
+    hands = [np.linalg.det(a[:3, :3]) for a in (sform, qform)]
+    if 0 in hands:
+        return
+    if float(right[0] @ right[1]) < 0.5 or hands[0] * hands[1] < 0:
+        codes = ["".join(nib.aff2axcodes(a)) for a in (sform, qform)]
+        raise InputRefusedError(
+            f"{path}: sform and qform disagree on left and right: wanted one "
+            f"orientation, got sform {codes[0]} and qform {codes[1]}"
+        )
+
+
+def _check_geometry(path: str | Path, shape: tuple, affine: np.ndarray) -> None:
+    columns = affine[:3, :3]
+    norms = np.linalg.norm(columns, axis=0)
+    volume = 0.0
+    if np.isfinite(affine).all() and norms.all():
+        volume = abs(float(np.linalg.det(columns / norms)))
+    if volume < 0.1:
+        raise InputRefusedError(
+            f"{path}: wanted an invertible affine, got {np.round(columns, 4).tolist()}"
+        )
+    low, high = SPACING_MM
+    if norms.min() < low * 0.999 or norms.max() > high * 1.001:
+        raise InputRefusedError(
+            f"{path}: wanted a spacing of {low}-{high} mm, got "
+            f"{[round(float(n), 4) for n in norms]}"
+        )
+    if min(shape) < MIN_VOXELS:
+        raise InputRefusedError(
+            f"{path}: wanted at least {MIN_VOXELS} voxels along each axis, got {shape}"
+        )
+    extent = norms * shape
+    low, high = EXTENT_MM
+    if extent.min() < low or extent.max() > high:
+        raise InputRefusedError(
+            f"{path}: wanted an extent of {low:g}-{high:g} mm, got "
+            f"{[round(float(mm), 1) for mm in extent]}"
+        )
+
+
+def _scaled(
+    stored: Shaped[np.ndarray, "x y z"], file: NiftiFile
+) -> Float32[np.ndarray, "x y z"]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if (file.slope, file.intercept) == (1.0, 0.0):
+            return stored.astype(np.float32)
+        scaled = stored.astype(np.float64)
+        scaled *= file.slope
+        scaled += file.intercept
+        return scaled.astype(np.float32)
+
+
+def _check_values(path: str | Path, voxels: Float32[np.ndarray, "x y z"]) -> None:
+    finite = np.isfinite(voxels)
+    if not finite.all():
+        nans = int(np.isnan(voxels).sum())
+        infinite = voxels.size - int(finite.sum()) - nans
+        raise InputRefusedError(
+            f"{path}: wanted finite values, got {nans} NaN and {infinite} infinite "
+            f"of {voxels.size}"
+        )
+    if voxels.min() == voxels.max():
+        raise InputRefusedError(
+            f"{path}: wanted an image, got the constant {float(voxels.min()):g}"
+        )

@@ -1,0 +1,47 @@
+"""Configs small enough for a test: 8 tokens, two blocks, a few steps."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from brainjax.configuration import load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def tiny_pretraining(data: Path, *overrides: str) -> ConfigDict:
+    return load_config(
+        CONFIGS / "quickstart.py",
+        [
+            f"--config.data.path={data}",
+            "--config.view=24,24,24",
+            "--config.encoder.width=24",
+            "--config.encoder.depth=2",
+            "--config.projector.hidden=32",
+            "--config.projector.out=16",
+            "--config.optimizer.warmup=2",
+            "--config.train.steps=6",
+            "--config.train.batch=4",
+            "--config.train.log_every=1",
+            "--config.train.save_every=2",
+            "--config.probe.every=3",
+            *overrides,
+        ],
+    )
+
+
+def tiny_finetuning(data: Path, init: Path | str, *overrides: str) -> ConfigDict:
+    return load_config(
+        CONFIGS / "quickstart_age.py",
+        [
+            f"--config.init={init}",
+            f"--config.data.path={data}",
+            "--config.data.train_subjects=8",
+            "--config.optimizer.warmup=2",
+            "--config.train.steps=6",
+            "--config.train.batch=4",
+            "--config.train.log_every=1",
+            "--config.train.save_every=2",
+            *overrides,
+        ],
+    )
