@@ -128,7 +128,7 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(tmp_path, monkeyp
     def no_space(folder):
         raise OSError("no space left")
 
-    monkeypatch.setattr("brainjax.checkpoint.write_integrity", no_space)
+    monkeypatch.setattr("brainjax.checkpoint.store.write_integrity", no_space)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"a": jnp.ones(2)}, {})
     with pytest.raises(OSError, match="no space left"):

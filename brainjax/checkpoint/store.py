@@ -22,14 +22,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
+from brainjax.checkpoint.integrity import (
+    INTEGRITY,
+    DamagedError,
+    read_integrity,
+    short_hash,
+    verify,
+    write_integrity,
+)
+from brainjax.checkpoint.loading import load_state
 from brainjax.errors import InputRefusedError
 
 log = logging.getLogger("brainjax")
-INTEGRITY = "integrity.json"
-_ABSENT = object()
 
 
 class Restored(NamedTuple):
@@ -43,58 +49,6 @@ class Restored(NamedTuple):
     extra: dict[str, Any]
     step: int
     hash: str
-
-
-class DamagedError(Exception):
-    """A step whose files are not those that were written; the message says how."""
-
-
-def hash_files(folder: Path) -> dict[str, str]:
-    """Gives the sha256 of every file under `folder`, by relative path."""
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name != INTEGRITY and not name.startswith(INTEGRITY + "."):
-            with path.open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def write_integrity(folder: Path) -> None:
-    """Hashes a complete step and writes its `integrity.json` atomically."""
-    content = json.dumps({"sha256": hash_files(folder)}, indent=1, sort_keys=True)
-    temporary = folder / f"{INTEGRITY}.tmp"
-    with temporary.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / INTEGRITY)
-
-
-def read_integrity(folder: Path) -> dict[str, str]:
-    """Gives the hashes written with a step; DamagedError if they cannot be read."""
-    try:
-        return dict(json.loads((folder / INTEGRITY).read_text())["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{INTEGRITY} cannot be read ({error})") from None
-
-
-def verify(folder: Path) -> str:
-    """Hashes every file of a step and gives its 12 character hash.
-
-    Raises DamagedError naming the first file that is gone, changed or too many.
-    """
-    wanted, found = read_integrity(folder), hash_files(folder)
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found:
-            raise DamagedError(f"{name} is missing")
-        if name not in wanted:
-            raise DamagedError(f"{name} was not written with the step")
-        if wanted[name] != found[name]:
-            raise DamagedError(
-                f"{name}: wanted sha256 {wanted[name][:12]}, got {found[name][:12]}"
-            )
-    return _short(wanted)
 
 
 class Checkpoints:
@@ -192,7 +146,7 @@ class Checkpoints:
                 self._damaged.add(number)
                 log.warning("%s: %s", self.folder, reasons[-1])
                 continue
-            state = _load(folder, abstract_state, parts)
+            state = load_state(folder, abstract_state, parts)
             return Restored(state, self._extra(number), number, digest)
         found = "; ".join(reasons) or "none"
         raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
@@ -238,7 +192,7 @@ class Checkpoints:
         """Gives the 12 hex characters that name the files of a step."""
         number = self.latest() if step is None else step
         try:
-            return _short(read_integrity(self.folder / str(number)))
+            return short_hash(read_integrity(self.folder / str(number)))
         except DamagedError as error:
             raise InputRefusedError(f"{self.folder}, step {number}: {error}") from None
 
@@ -321,10 +275,6 @@ def _check_ours(folder: Path) -> None:
         )
 
 
-def _short(digests: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def _preservation(keep: int, best: str | None) -> Any:
     policies = ocp.training.preservation_policies
     chosen: list[Any] = [policies.LatestN(keep)]
@@ -339,66 +289,3 @@ def _preservation(keep: int, best: str | None) -> Any:
             )
         )
     return policies.AnyPreservationPolicy(chosen)
-
-
-def _load(folder: Path, abstract: Any, parts: Sequence[str] | None) -> Any:
-    saved = ocp.checkpointables_metadata(str(folder)).metadata["state"]
-    _compare(folder, _leaves(saved), _leaves(abstract), parts)
-    wanted = jax.tree.map(_placed, abstract)
-    loaded = ocp.load_checkpointables(str(folder), {"state": _fill(saved, wanted)})
-    return _pick(loaded["state"], wanted)
-
-
-def _leaves(tree: Any) -> dict[str, str]:
-    """Gives "float32[3, 4]" by "params/encoder/kernel"."""
-    found, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            f"{leaf.dtype}{list(leaf.shape)}"
-        )
-        for path, leaf in found
-    }
-
-
-def _compare(
-    folder: Path,
-    saved: dict[str, str],
-    wanted: dict[str, str],
-    parts: Sequence[str] | None,
-) -> None:
-    if parts is not None:
-        saved = {k: v for k, v in saved.items() if any(_under(k, p) for p in parts)}
-    names = sorted(saved.keys() | wanted.keys())
-    wrong = [n for n in names if saved.get(n) != wanted.get(n)]
-    if wrong:
-        shown = ", ".join(
-            f"{n} wanted {wanted.get(n, 'nothing')} got {saved.get(n, 'nothing')}"
-            for n in wrong[:3]
-        )
-        raise InputRefusedError(
-            f"{folder}: {len(wrong)} of {len(names)} leaves differ: {shown}"
-        )
-
-
-def _under(name: str, part: str) -> bool:
-    return name == part or name.startswith(part.rstrip("/") + "/")
-
-
-def _placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _fill(saved: Any, wanted: Any) -> Any:
-    """Gives `wanted`, with Orbax's placeholder where the checkpoint holds more."""
-    if wanted is _ABSENT:
-        return jax.tree.map(lambda _: ocp.PLACEHOLDER, saved)
-    if isinstance(saved, dict) and isinstance(wanted, dict):
-        return {k: _fill(saved[k], wanted.get(k, _ABSENT)) for k in saved}
-    return wanted
-
-
-def _pick(loaded: Any, wanted: Any) -> Any:
-    if isinstance(loaded, dict) and isinstance(wanted, dict):
-        return {k: _pick(loaded[k], wanted[k]) for k in wanted}
-    return loaded
