@@ -80,7 +80,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from brainjax.infer.evaluation import evaluate_run, show_evaluation
 
     for run in options.runs:
-        show_evaluation(evaluate_run(run, prepared=options.prepared))
+        show_evaluation(run, evaluate_run(run, prepared=options.prepared))
     return GOOD
 
 

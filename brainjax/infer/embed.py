@@ -7,8 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from brainjax.evaluate.features import encode_scans, make_encode
-from brainjax.infer.scans import Prepared, check_out, check_recipe
-from brainjax.infer.scans import list_scans, prepare_scans
+from brainjax.infer.scans import (
+    Prepared,
+    check_out,
+    check_recipe,
+    list_scans,
+    prepare_scans,
+)
 from brainjax.infer.table import Columns, write_table
 from brainjax.records.sources import Source
 from brainjax.train.restore import Run, load_run

@@ -11,10 +11,11 @@ from rich.table import Table
 from brainjax.configuration import construct
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
+from brainjax.evaluate.metrics import Metric
 from brainjax.evaluate.probes import probe_metrics
+from brainjax.evaluate.scores import score, score_baseline
 from brainjax.infer.table import write_table
 from brainjax.records.store import RecordDataset, open_dataset
-from brainjax.tasks import Task
 from brainjax.train.folder import RunFolder, read_json, write_json
 from brainjax.train.restore import Run, load_run, refuse_other_recipe
 from brainjax.train.scans import Split, split_scans
@@ -72,3 +73,109 @@ def _all_as_test(dataset: RecordDataset, run: Run, prepared: Path) -> Split:
         )
     nobody = np.zeros(0, np.int64)
     return Split(nobody, nobody, np.arange(len(dataset)))
+
+
+def _evaluate_task(
+    run: Run,
+    dataset: RecordDataset,
+    test: Int[np.ndarray, " n"],
+    folder: RunFolder,
+    suffix: str,
+) -> dict[str, Any]:
+    """Answers the labelled test scans; writes the predictions, gives the scores."""
+    task = run.task
+    assert task is not None
+    labels = dataset.labels(task.target)
+    known = [int(i) for i in test if labels[i] is not None]
+    if not known:
+        raise InputRefusedError(
+            f"{dataset.folder}: wanted test scans labelled {task.target!r}, got none"
+        )
+    outputs = _run(run, dataset, known, method="__call__")
+    values = [labels[i] for i in known]
+    subjects = [dataset.rows[i]["subject"] for i in known]
+    name, baseline = score_baseline(task, values, subjects)
+    columns = {
+        "source": [dataset.rows[i]["source"] for i in known],
+        "subject": subjects,
+        "target": values,
+        **task.columns(outputs),
+    }
+    write_table(columns, folder.path / f"predictions{suffix}.csv")
+    return {
+        "task": task.to_dict()["name"],
+        "target": task.target,
+        "unit": task.unit,
+        "n_scans": len(known),
+        "n_subjects": len(set(subjects)),
+        "metrics": _as_json(score(task, outputs, values, subjects)),
+        "baseline": {"name": name, "metrics": _as_json(baseline)},
+    }
+
+
+def _evaluate_features(
+    run: Run, dataset: RecordDataset, split: Split, probe: dict[str, Any]
+) -> dict[str, Any]:
+    """Scores frozen features by simple models fitted to the training scans."""
+    if not len(split.train) or not len(split.test):
+        raise InputRefusedError(
+            f"{run.folder}: wanted training and test scans for a probe, got "
+            f"{len(split.train)} and {len(split.test)}"
+        )
+    train = _run(run, dataset, split.train, method="encode")
+    test = _run(run, dataset, split.test, method="encode")
+    subjects = [dataset.rows[i]["subject"] for i in split.test]
+    metrics: dict[str, Any] = {}
+    for target in probe["targets"]:
+        labels = dataset.labels(target)
+        found = probe_metrics(
+            train,
+            [labels[i] for i in split.train],
+            test,
+            [labels[i] for i in split.test],
+            subjects,
+        )
+        metrics |= {f"{target}/{name}": value for name, value in found.items()}
+    return {
+        "task": "probe",
+        "target": ", ".join(probe["targets"]),
+        "unit": "",
+        "n_scans": len(split.test),
+        "n_subjects": len(set(subjects)),
+        "metrics": _as_json(metrics),
+    }
+
+
+def _run(
+    run: Run, dataset: RecordDataset, indices: Any, *, method: str
+) -> Float[np.ndarray, "n d"]:
+    encode = make_encode(run.graphdef, view=run.view, method=method)
+    volumes = (dataset.read(int(index)) for index in indices)
+    return encode_scans(encode, run.params, run.batch_stats, volumes)
+
+
+def _as_json(metrics: dict[str, Metric]) -> dict[str, dict[str, float]]:
+    return {name: metric._asdict() for name, metric in metrics.items()}
+
+
+def show_evaluation(run: str | Path, result: dict[str, Any]) -> None:
+    """Prints what `evaluate_run` gave as a table."""
+    of = (
+        f"{result['target']} ({result['unit']})" if result["unit"] else result["target"]
+    )
+    table = Table(
+        title=f"{run}: {of}, {result['n_scans']} {result['split']} scans of "
+        f"{result['n_subjects']} subjects"
+    )
+    for heading in ("metric", "value", "95 % interval", "baseline"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    baseline = result.get("baseline", {}).get("metrics", {})
+    for name, metric in result["metrics"].items():
+        other = baseline.get(name)
+        table.add_row(
+            name,
+            f"{metric['value']:.3f}",
+            f"{metric['low']:.3f} to {metric['high']:.3f}",
+            "" if other is None else f"{other['value']:.3f}",
+        )
+    Console().print(table)

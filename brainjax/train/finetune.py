@@ -1,4 +1,4 @@
-"""Fine-tuning: one task from labelled scans, on a pretrained encoder or from scratch."""
+"""Fine-tuning: one task from labelled scans, pretrained encoder or from scratch."""
 
 from functools import partial
 from pathlib import Path
@@ -102,9 +102,7 @@ def finetune(config: ConfigDict, workdir: str | Path) -> RunFolder:
     augmentation = construct(
         "augment", make_augmentation, view=plan.view, **config.augment
     )
-    update = make_finetune_update(
-        blueprint, augmentation, plan.task, seed=config.seed
-    )
+    update = make_finetune_update(blueprint, augmentation, plan.task, seed=config.seed)
     state = session.run(update, scans)
     facts = {
         "init": plan.donor.folder.name if plan.donor else "scratch",
@@ -180,9 +178,7 @@ class Validation:
         self.targets, self.weights = plan.task.encode(
             [labels[i] for i in plan.split.val]
         )
-        self.encode = make_encode(
-            blueprint.graphdef, view=plan.view, method="__call__"
-        )
+        self.encode = make_encode(blueprint.graphdef, view=plan.view, method="__call__")
 
     def __call__(self, step: int, state: State) -> float:
         outputs = encode_scans(

@@ -57,9 +57,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except OSError as error:
-        raise InputRefusedError(f"{path}: wanted a run's file, got {error.strerror}")
+        raise InputRefusedError(
+            f"{path}: wanted a run's file, got {error.strerror}"
+        ) from None
     except ValueError as error:
-        raise InputRefusedError(f"{path}: wanted JSON, got {error}")
+        raise InputRefusedError(f"{path}: wanted JSON, got {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

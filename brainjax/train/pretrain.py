@@ -1,4 +1,4 @@
-"""Pretraining by contrast: SimCLR on unlabelled scans, from a config to a run folder."""
+"""Pretraining by contrast: SimCLR on unlabelled scans, config to run folder."""
 
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ def pretrain(config: ConfigDict, workdir: str | Path) -> RunFolder:
         mesh=blueprint.mesh,
     )
     state = session.run(update, scans, hooks=[probe])
-    write_views(folder, dataset, split, augmentation, seed=config.seed)
+    write_views(folder, dataset, split.train, augmentation, seed=config.seed)
     features.write(folder, state)
     facts = {
         "bad_records": scans.bad,

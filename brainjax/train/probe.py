@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from brainjax.augment import Augmentation, view_keys
+from brainjax.augment import Augmentation, random_views, view_keys
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
 from brainjax.evaluate.probes import probe_scores
@@ -122,7 +123,8 @@ def write_views(
     positions = np.arange(len(chosen), dtype=np.int32)
 
     def draw(view: int) -> Float[np.ndarray, "k x y z"]:
-        views = jax.jit(augmentation.views)(volumes, view_keys(seed, positions, view))
+        keys = view_keys(seed, positions, view)
+        views = jax.jit(partial(random_views, augmentation))(volumes, keys)
         return np.asarray(views)[..., 0]
 
     np.savez_compressed(
