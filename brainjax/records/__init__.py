@@ -1,0 +1,1 @@
+"""Canonical volumes in ArrayRecord shards with a manifest; splits by subject."""

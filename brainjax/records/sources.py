@@ -1,0 +1,210 @@
+"""Which scans are meant: files, folders and tables, with what their names say."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from brainjax.anatomy import sequence_name
+from brainjax.errors import InputRefusedError
+from brainjax.records.tables import DELIMITERS, find_column, need_column, read_table
+
+log = logging.getLogger("brainjax")
+
+SUFFIXES = (".nii.gz", ".nii")
+LABEL_MAPS = (
+    *("aparc", "aseg", "dlmuse", "dseg", "label", "labels", "lesion", "lesions"),
+    *("mask", "parcellation", "probseg", "seg", "segmentation"),
+)
+"""Last words of the names of files that are no scans; left out of folders."""
+
+OTHER_FOLDERS = ("derivatives", "sourcedata")
+"""Folders of a BIDS data set that hold the same scans again."""
+
+_PROCESSING = ("bet", "brain", "mni", "n4", "norm", "preproc", "reg", "stripped")
+_NONE = ("", "n/a", "nan")
+
+
+class Source(NamedTuple):
+    """One scan file and what is known of it; None where nothing is."""
+
+    path: str
+    subject: str | None = None
+    session: str | None = None
+    sequence: str | None = None
+    mask: str | None = None
+
+
+def find_sources(words: Iterable[str | Path]) -> list[Source]:
+    """Gives the scans of files, folders and tables, sorted by path, each once.
+
+    A table (.csv, .tsv) has a column path (relative to the table) and a column subject,
+    and may have session, sequence and mask. Elsewhere names tell: `sub-01_ses-2_T1w` as
+    in BIDS, or `patient07_T1POST`, or `stroke/FLAIR`. Folders are searched whole,
+    without label maps, masks, hidden files, and `derivatives` and `sourcedata` folders.
+
+    Raises:
+      InputRefusedError: nothing there, no scan in a folder, a malformed table, one file
+        described in two ways.
+    """
+    found: dict[str, Source] = {}
+    tabled: dict[str, Source] = {}
+    for word in words:
+        path = Path(word)
+        is_table = path.suffix.lower() in DELIMITERS
+        for source in _read_sources(path) if is_table else _walk(path):
+            place = os.path.abspath(source.path)
+            if is_table and tabled.setdefault(place, source) != source:
+                raise InputRefusedError(
+                    f"{path}: wanted one description of {source.path}, got "
+                    f"{tabled[place][1:]} and {source[1:]}"
+                )
+            found.setdefault(place, source)
+    if not found and not tabled:
+        raise InputRefusedError("sources: wanted a file, folder or table, got none")
+    return sorted((found | tabled).values(), key=lambda source: source.path)
+
+
+def describe(path: str | Path) -> Source:
+    """Gives what the name of one scan says of its subject, session and sequence.
+
+    >>> describe("patient07_T1POST.nii.gz")[1:4]
+    ('patient07', None, 'T1CE')
+    """
+    path = Path(path)
+    stem = _stem(path.name)
+    subject, session = _entity("sub", path), _entity("ses", path)
+    if subject is None:
+        return Source(str(path), _plain_subject(path, stem), session, _sequence(stem))
+    sequence = _sequence(stem) or _suffix(stem)
+    if sequence == "T1w" and re.search(r"(^|_)ce-[A-Za-z0-9]+", stem):
+        sequence = "T1CE"
+    return Source(str(path), subject, session, sequence)
+
+
+def bare(name: str, prefix: str) -> str:
+    """Gives an identifier without its BIDS prefix: `sub-01` and `01` are one."""
+    return name.removeprefix(f"{prefix}-")
+
+
+def _walk(path: Path) -> Iterator[Source]:
+    if not path.exists():
+        raise InputRefusedError(f"{path}: wanted a file, folder or table, got nothing")
+    if not path.is_dir():
+        if not path.name.lower().endswith(SUFFIXES):
+            raise InputRefusedError(
+                f"{path}: wanted .nii, .nii.gz, .csv, .tsv or a folder, got "
+                f"{path.suffix!r}"
+            )
+        yield describe(path)
+        return
+    scans, maps = [], []
+    for file in _files(path):
+        (maps if _is_label_map(file) else scans).append(file)
+    if maps:
+        log.info("%s: %d label maps and masks are no scans, left out", path, len(maps))
+    if not scans:
+        raise InputRefusedError(f"{path}: wanted .nii or .nii.gz scans, got none")
+    yield from map(describe, scans)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name not in OTHER_FOLDERS
+        )
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(place) / name
+
+
+def _read_sources(path: Path) -> Iterator[Source]:
+    table = read_table(path)
+    columns = {
+        "path": need_column(table, ("path",)),
+        "subject": need_column(table, ("subject", "participant_id")),
+        "session": find_column(table, ("session", "session_id")),
+        "sequence": find_column(table, ("sequence",)),
+        "mask": find_column(table, ("mask",)),
+    }
+    if not table.rows:
+        raise InputRefusedError(f"{path}: wanted at least 1 row, got 0")
+    for line, row in table.rows:
+        value = {key: _known(row[name]) for key, name in columns.items() if name}
+        file = _file(path, line, "path", value["path"])
+        subject, session = value["subject"], value.get("session")
+        mask = value.get("mask")
+        guess = describe(file)
+        yield Source(
+            file,
+            bare(subject, "sub") if subject else None,
+            bare(session, "ses") if session else guess.session,
+            _named(value.get("sequence")) or guess.sequence,
+            _file(path, line, "mask", mask) if mask else None,
+        )
+
+
+def _file(table: Path, line: int, column: str, name: str | None) -> str:
+    file = table.parent / name if name else None
+    if file is None or not file.is_file():
+        raise InputRefusedError(
+            f"{table}: line {line}: column {column}: wanted a file, got {name}"
+        )
+    return str(file)
+
+
+def _known(value: str) -> str | None:
+    return None if value.lower() in _NONE else value
+
+
+def _named(sequence: str | None) -> str | None:
+    return (sequence_name(sequence) or sequence) if sequence else None
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
+
+
+def _entity(key: str, path: Path) -> str | None:
+    """Gives the value of a BIDS entity, from the file name or else its folders."""
+    for part in (_stem(path.name), *reversed(path.parts[:-1])):
+        match = re.search(rf"(?:^|_){key}-([A-Za-z0-9]+)", part)
+        if match:
+            return match[1]
+    return None
+
+
+def _words(stem: str) -> list[re.Match]:
+    return list(re.finditer(r"[^_\-. ]+", stem))
+
+
+def _sequence(stem: str) -> str | None:
+    names = [sequence_name(word[0]) for word in _words(stem)]
+    return next((name for name in reversed(names) if name), None)
+
+
+def _suffix(stem: str) -> str | None:
+    last = stem.rsplit("_", 1)[-1]
+    return None if "-" in last else last
+
+
+def _plain_subject(path: Path, stem: str) -> str:
+    """Gives the words around the sequence; the folder's name where there are none."""
+    words = _words(stem)
+    at = [i for i, word in enumerate(words) if sequence_name(word[0])]
+    if not at:
+        return stem
+    before = stem[: words[at[-1]].start()].strip("_-. ")
+    after = stem[words[at[-1]].end() :].strip("_-. ")
+    if not before and after and after.lower() not in _PROCESSING:
+        return after
+    return before or path.absolute().parent.name or stem
+
+
+def _is_label_map(path: Path) -> bool:
+    words = _words(_stem(path.name))
+    return bool(words) and words[-1][0].lower() in LABEL_MAPS

@@ -1,0 +1,261 @@
+"""Stored volumes: ArrayRecord shards and a manifest, read from any thread."""
+
+import hashlib
+import json
+import os
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import (
+    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+)
+from jaxtyping import Int32, UInt8
+
+from brainjax.errors import InputRefusedError
+from brainjax.volume.recipe import Recipe
+
+FORMAT = 1
+SHARD_RECORDS = 64
+WRITER_OPTIONS = "group_size:1,zstd:1"
+READER_OPTIONS = "readahead_buffer_size:0"
+_MAGIC = b"BJX1"
+
+
+def encode_record(codes: UInt8[np.ndarray, "x y z"], facts: dict) -> bytes:
+    """Gives the bytes of one record: magic, header length, JSON header, raw codes.
+
+    The header holds `facts` (JSON values), shape, crc32 and sha256 of the codes.
+    """
+    raw = np.ascontiguousarray(codes, dtype=np.uint8).tobytes()
+    header = {
+        **facts,
+        "shape": list(codes.shape),
+        "crc32": zlib.crc32(raw),
+        "codes_sha256": hashlib.sha256(raw).hexdigest(),
+    }
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    return _MAGIC + len(text).to_bytes(4, "little") + text + raw
+
+
+def decode_record(payload: bytes) -> tuple[UInt8[np.ndarray, "x y z"], dict]:
+    """Gives the codes and the header of a record; ValueError when it is damaged."""
+    if payload[:4] != _MAGIC:
+        raise ValueError("no record of brainjax")
+    start = 8 + int.from_bytes(payload[4:8], "little")
+    header = json.loads(payload[8:start])
+    raw = memoryview(payload)[start:]
+    if zlib.crc32(raw) != header["crc32"]:
+        raise ValueError(f"wanted crc32 {header['crc32']}, got {zlib.crc32(raw)}")
+    return np.frombuffer(raw, np.uint8).reshape(header["shape"]), header
+
+
+def shard_name(number: int, count: int) -> str:
+    """Gives the file name of shard `number` of `count`."""
+    return f"volumes-{number:05d}-of-{count:05d}.array_record"
+
+
+class Shards:
+    """The payloads of a folder of shards, by record; from any thread; picklable."""
+
+    def __init__(self, folder: str | Path, count: int):
+        self.folder, self.count = Path(folder), count
+        self._open()
+
+    def _open(self) -> None:
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder, "count": self.count}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def path(self, record: int) -> Path:
+        """Gives the shard that holds a record."""
+        shards = -(-self.count // SHARD_RECORDS)
+        return self.folder / shard_name(record // SHARD_RECORDS, shards)
+
+    def payload(self, record: int) -> bytes:
+        """Gives the bytes of a record; InputRefusedError names shard and record."""
+        if not 0 <= record < self.count:
+            raise IndexError(f"record {record} of {self.count}")
+        try:
+            return self._reader(record).read([record % SHARD_RECORDS])[0]
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            raise self._damaged(record, error) from None
+
+    def read(self, record: int) -> tuple[UInt8[np.ndarray, "x y z"], dict]:
+        """Gives codes and header of a record; InputRefusedError when damaged."""
+        try:
+            return decode_record(self.payload(record))
+        except InputRefusedError:
+            raise
+        except (ValueError, KeyError) as error:
+            raise self._damaged(record, error) from None
+
+    def _reader(self, record: int) -> Any:
+        number = record // SHARD_RECORDS
+        with self._lock:
+            if number not in self._readers:
+                path = self.path(record)
+                if not path.is_file():
+                    raise ValueError("no such shard")
+                self._readers[number] = array_record_module.ArrayRecordReader(
+                    str(path), options=READER_OPTIONS, file_reader_buffer_size=32768
+                )
+            return self._readers[number]
+
+    def _damaged(self, record: int, error: Exception) -> InputRefusedError:
+        reason = " ".join(str(error).split())[:200]
+        place = f"record {record % SHARD_RECORDS} (scan {record})"
+        return InputRefusedError(f"{self.path(record)}: {place} is damaged: {reason}")
+
+
+class RecordDataset:
+    """A prepared data set: a sequence of canonical volumes and what is known of them.
+
+    folder: where it lies; recipe: what made it; rows: the manifest, one dict per
+    record; subject_ids: dense numbers, one per subject; shape: of every volume, in
+    voxels. `open_dataset` makes one; it can be pickled.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, rows: list[dict], shards: Shards):
+        self.folder, self.recipe, self.rows = folder, recipe, rows
+        self._shards = shards
+        subjects = [row["subject"] for row in rows]
+        self.subject_ids: Int32[np.ndarray, " n"] = np.unique(
+            subjects, return_inverse=True
+        )[1].astype(np.int32)
+        x, y, z = recipe.shape
+        self.shape: tuple[int, int, int] = (int(x), int(y), int(z))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int, /) -> UInt8[np.ndarray, "x y z"]:
+        """Gives the codes of a record, read-only; from any thread.
+
+        Raises:
+          InputRefusedError: the record is damaged; names its shard and number.
+        """
+        codes, header = self._shards.read(int(index))
+        row = self.rows[index]
+        if codes.shape != self.shape or header["key"] != row["key"]:
+            raise InputRefusedError(
+                f"{self._shards.path(index)}: wanted {row['key'][:12]} {self.shape} as "
+                f"record {index}, got {header['key'][:12]} {codes.shape}"
+            )
+        return codes
+
+    def labels(self, name: str) -> list[Any]:
+        """Gives a label of every scan, None where unknown.
+
+        "sequence", "session" and "subject" give those of the scan, unless the table
+        of labels has a column of that name.
+
+        Raises:
+          InputRefusedError: no scan has a label of that name.
+        """
+        if any(name in row["labels"] for row in self.rows):
+            return [row["labels"].get(name) for row in self.rows]
+        if name in ("sequence", "session", "subject"):
+            return [row[name] for row in self.rows]
+        known = sorted({key for row in self.rows for key in row["labels"]})
+        raise InputRefusedError(
+            f"{self.folder}: wanted a label {name}, got {', '.join(known) or 'none'}"
+        )
+
+
+def open_dataset(folder: str | Path) -> RecordDataset:
+    """Opens what `prepare` wrote.
+
+    Raises:
+      InputRefusedError: no prepared data set, half of one, or of another version.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    if facts is None:
+        raise InputRefusedError(
+            f"{folder}: wanted a prepared data set, got no dataset.json; "
+            "`brainjax prepare` makes one"
+        )
+    manifest = folder / "manifest.jsonl"
+    text = manifest.read_bytes() if manifest.is_file() else b""
+    if hashlib.sha256(text).hexdigest() != facts["manifest_sha256"]:
+        raise InputRefusedError(
+            f"{manifest}: wanted the manifest of dataset.json, got another; "
+            "run prepare again"
+        )
+    rows = [json.loads(line) for line in text.splitlines()]
+    shards = Shards(folder / facts["shards"], len(rows))
+    for record in range(0, len(rows), SHARD_RECORDS):
+        if not shards.path(record).is_file():
+            raise InputRefusedError(
+                f"{shards.path(record)}: wanted a shard, got nothing; run prepare again"
+            )
+    return RecordDataset(folder, Recipe.from_dict(facts["recipe"]), rows, shards)
+
+
+def read_facts(folder: Path) -> dict | None:
+    """Gives dataset.json of a prepared folder, None where there is none.
+
+    Raises:
+      InputRefusedError: malformed, or of another version.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text())
+        version = facts["format"]
+        wanted = {"recipe", "recipe_hash", "shards", "manifest_sha256"} - set(facts)
+    except (ValueError, KeyError, TypeError):
+        raise InputRefusedError(
+            f"{path}: wanted the description of a prepared data set, got other text"
+        ) from None
+    if version != FORMAT or wanted:
+        raise InputRefusedError(
+            f"{path}: wanted format {FORMAT} with every key, got format {version} "
+            f"without {sorted(wanted)}"
+        )
+    return facts
+
+
+def write_shards(folder: Path, payloads: Sequence[Any]) -> None:
+    """Writes payloads (functions that give bytes) as shards of 64 records.
+
+    Each shard appears whole: written beside its place, then renamed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = -(-len(payloads) // SHARD_RECORDS)
+    for number in range(count):
+        path = folder / shard_name(number, count)
+        half = path.with_suffix(".half")
+        writer = array_record_module.ArrayRecordWriter(str(half), WRITER_OPTIONS)
+        first = number * SHARD_RECORDS
+        for give in payloads[first : first + SHARD_RECORDS]:
+            writer.write(give())
+        writer.close()
+        _sync(half)
+        os.replace(half, path)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file that is either whole or absent, also after a power cut."""
+    half = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.half")
+    with half.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(half, path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
