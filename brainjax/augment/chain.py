@@ -32,7 +32,7 @@ class Parameters(NamedTuple):
     """All that is random about one view."""
 
     placement: Placement
-    draws: dict[str, Draw]
+    draws: dict[str, Draw]  # Rows of AUGMENTATIONS that can happen.
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class Augmentation:
                 getattr(self, f"{name}_probability"),
             )
             for number, (name, row) in enumerate(AUGMENTATIONS.items())
+            # What can never happen is not even compiled.
+            if getattr(self, name) and getattr(self, f"{name}_probability")
         }
         placement = draw_placement(
             jax.random.fold_in(key, 0),
@@ -137,7 +139,8 @@ class Augmentation:
         )
         view = View(*resample(codes, matrix, offset, self.view))
         for name, row in AUGMENTATIONS.items():
-            view = row.apply(view, parameters.draws[name])
+            if name in parameters.draws:
+                view = row.apply(view, parameters.draws[name])
         return view
 
 
@@ -172,13 +175,16 @@ def random_views(
     at once. Left out: "map" on a CPU, "vmap" on an accelerator, decided when traced.
     """
 
-    def one(codes: UInt8[Array, "a b c"], key: Key[Array, ""]):
-        return normalise(augmentation.apply(codes, augmentation.draw(key)))
+    # Drawn outside the loop: inside, XLA fuses a draw into every voxel that uses it.
+    parameters = jax.vmap(augmentation.draw)(keys)
+
+    def one(codes: UInt8[Array, "a b c"], parameters: Parameters):
+        return normalise(augmentation.apply(codes, parameters))
 
     if batch_by is None:
         batch_by = "map" if jax.default_backend() == "cpu" else "vmap"
     if batch_by == "vmap":
-        views = jax.vmap(one)(codes, keys)
+        views = jax.vmap(one)(codes, parameters)
     else:
-        views = jax.lax.map(lambda pair: one(*pair), (codes, keys))
+        views = jax.lax.map(lambda pair: one(*pair), (codes, parameters))
     return views[..., None]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
 from brainjax.anatomy import AXES
+from brainjax.augment.fusion import apart
 
 Shape = tuple[int, int, int]
 
@@ -190,7 +191,11 @@ def resample(
     (i, j, k), (x, y, z) = _cells(matrix, offset, codes.shape, view)
     packed = _pack(codes)
     _, rows, columns = packed.shape
-    flat, index = packed.reshape(-1), (i * rows + j) * columns + k
+    index = ((i * rows + j) * columns + k).astype(jnp.uint32)
+
+    def gather(flat, index):
+        pair = (index, index + np.uint32(rows * columns))
+        return [flat.at[at].get(mode="promise_in_bounds") for at in pair]
 
     def corners(word):
         # By way of int32: a uint32 to float conversion is slow on a CPU.
@@ -204,10 +209,8 @@ def resample(
         low, high = between(four[0], four[1], y), between(four[2], four[3], y)
         return between(low, high, z)
 
-    near, far = (
-        corners(flat.at[at].get(mode="promise_in_bounds"))
-        for at in (index, index + rows * columns)
-    )
+    words = apart(matrix, gather, packed.reshape(-1), index)
+    near, far = map(corners, words)
     total = between(face(near), face(far), x)
     near, far = ([jnp.minimum(code, 1) for code in four] for four in (near, far))
     return _weighed(total, between(face(near), face(far), x))
