@@ -16,9 +16,11 @@ from jaxtyping import Float
 from brainjax.anatomy import AXES
 from brainjax.errors import MissingExtraError
 from brainjax.report.load import Embeddings, Predictions, Run, number, series
+from brainjax.report.verdict import in_words
 
-SIZE = (4.4, 3.2)
-"""Inches of one chart; the page scales it to its column."""
+SIZE = (3.7, 2.8)
+SQUARE = (3.4, 3.3)
+"""Inches of a chart, and of one with equal axes; the page scales it to its column."""
 
 INK = "#010203"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
@@ -47,6 +49,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
+    "axes.titlelocation": "left",
     "axes.linewidth": 0.6,
     "legend.frameon": False,
 }
@@ -140,14 +143,14 @@ def split_probe(name: str) -> tuple[str, str]:
     return (method, metric) if method in ("ridge", "logistic", "knn") else ("", name)
 
 
-def plot_probe(axes: Any, run: Run, title: str, names: list[str]) -> None:
+def plot_probe(axes: Any, run: Run, panel: tuple[str, str], names: list[str]) -> None:
     """One probe metric by step, a line for each method."""
     for colour, name in zip(SERIES, names, strict=False):
         steps, values = series(run.metrics, name)
         method = split_probe(name.split("/")[2])[0] or "probe"
         axes.plot(steps, values, "o-", color=colour, markersize=3, label=method)
     axes.legend(loc="best")
-    axes.set(xlabel="step", title=title)
+    axes.set(xlabel="step", title=f"{panel[0]}: {in_words(panel[1])}")
 
 
 def principal_axes(
@@ -168,21 +171,24 @@ def plot_embedding(axes: Any, found: Embeddings, label: str) -> None:
     points, shares = principal_axes(found.features)
     values = found.labels[label]
     known = [v for v in values if v is not None]
-    dots = {"s": 14, "linewidths": 0.2, "edgecolors": INK}
+    dots = {"s": 14, "linewidths": 0.15, "edgecolors": INK}
     unknown = np.array([v is None for v in values])
-    axes.scatter(*points[unknown].T, s=6, color=INK, alpha=0.3, label="unknown")
+    if np.any(unknown):
+        axes.scatter(*points[unknown].T, s=6, color=INK, alpha=0.3, label="unknown")
     if is_continuous(known):
         from matplotlib import colormaps
+        from matplotlib.colors import ListedColormap
 
         colours = np.array([number(v) for v in values])[~unknown]
-        palette = colormaps["viridis"].resampled(32)
+        # Without its darkest end, which a dark page would swallow.
+        palette = ListedColormap(colormaps["viridis"](np.linspace(0.15, 0.97, 32)))
         drawn = axes.scatter(*points[~unknown].T, c=colours, cmap=palette, **dots)
         axes.figure.colorbar(drawn, ax=axes, label=label).outline.set_linewidth(0.4)
     else:
         for colour, name in zip(SERIES, categories(known), strict=False):
             mine = np.array([v == name for v in values])
             axes.scatter(*points[mine].T, color=colour, label=str(name), **dots)
-        axes.legend(loc="best")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handletextpad=0.1)
     axes.set(
         xlabel=f"component 1 ({shares[0]:.0%} of variance)",
         ylabel=f"component 2 ({shares[1]:.0%})",

@@ -139,13 +139,16 @@ def _loss(run: Run) -> Any:
 
 def _probes(run: Run) -> list[Any]:
     return [
-        _safe(figures.draw(figures.plot_probe, run, " ".join(key), names))
-        for key, names in figures.probe_panels(run).items()
+        _safe(figures.draw(figures.plot_probe, run, panel, names))
+        for panel, names in figures.probe_panels(run).items()
     ]
 
 
 def _answers(run: Run, answers: Predictions) -> Any:
-    return _safe(figures.draw(figures.plot_answers, run.name, answers, run.unit))
+    chart = figures.draw(
+        figures.plot_answers, run.name, answers, run.unit, size=figures.SQUARE
+    )
+    return _safe(chart)
 
 
 def _pairs(views: Views) -> list[tuple[str, list[list[figures.Slice]]]]:

@@ -5,6 +5,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -91,9 +92,36 @@ def load_run(path: Path) -> Run:
       InputRefusedError: the folder is not a run.
     """
     folder = RunFolder(path)
+    config = _config(folder)
+    first = config["kind"] == "pretrain"
+    parts = _Parts()
+    going, evaluate = "the run has not ended", "run `brainjax evaluate`"
+    # Frozen features may be probed on test subjects, but need not be.
+    wanted = not first or folder.evaluation.exists()
+    evaluation = parts.read(folder.evaluation, _json, evaluate) if wanted else None
+    evaluation = evaluation or {}
+    read_answers = partial(_answers, words=evaluation.get("task") == "classification")
+    return Run(
+        name=path.resolve().name,
+        path=path,
+        kind=config["kind"],
+        config=config,
+        metrics=parts.read(folder.metrics, read_metrics, "nothing logged yet") or [],
+        summary=parts.read(folder.summary, _json, going) or {},
+        views=parts.read(folder.views, _views, going) if first else None,
+        embeddings=parts.read(folder.embeddings, _embeddings, going) if first else None,
+        evaluation=evaluation,
+        predictions=None
+        if first
+        else parts.read(folder.predictions, read_answers, evaluate),
+        missing=parts.missing,
+    )
+
+
+def _config(folder: RunFolder) -> dict[str, Any]:
     if not folder.config.is_file():
         raise InputRefusedError(
-            f"{path}: wanted a run folder, got no config.json in it"
+            f"{folder.path}: wanted a run, got no config.json in it"
         )
     config = read_json(folder.config)
     kind = config.get("kind") if isinstance(config, dict) else None
@@ -101,41 +129,27 @@ def load_run(path: Path) -> Run:
         raise InputRefusedError(
             f"{folder.config}: wanted kind = {' or '.join(KINDS)}, got {kind!r}"
         )
-    missing: list[str] = []
+    return config
 
-    def part(file: Path, read: Callable[[Path], Read], absent: str) -> Read | None:
+
+class _Parts:
+    """Reads optional parts of a run and remembers, in words, what it could not."""
+
+    def __init__(self):
+        self.missing: list[str] = []
+
+    def read(
+        self, file: Path, read: Callable[[Path], Read], absent: str
+    ) -> Read | None:
         if not file.exists():
-            missing.append(f"{file.name} ({absent})")
+            self.missing.append(f"{file.name} ({absent})")
             return None
         try:
             return read(file)
         except DAMAGED as error:
             reason = " ".join(str(error).split())
-            missing.append(f"{file.name} (cannot be read: {reason})")
+            self.missing.append(f"{file.name} (cannot be read: {reason})")
             return None
-
-    going = "the run has not ended"
-    first = kind == "pretrain"
-    evaluate = "run `brainjax evaluate`"
-    wants_answers = not first or folder.evaluation.exists()
-    evaluation = part(folder.evaluation, _json, evaluate) if wants_answers else None
-    evaluation = evaluation or {}
-    regression = evaluation.get("task") != "classification"
-    return Run(
-        name=path.resolve().name,
-        path=path,
-        kind=kind,
-        config=config,
-        metrics=part(folder.metrics, read_metrics, "nothing logged yet") or [],
-        summary=part(folder.summary, _json, going) or {},
-        views=part(folder.views, _views, going) if first else None,
-        embeddings=part(folder.embeddings, _embeddings, going) if first else None,
-        evaluation=evaluation,
-        predictions=None
-        if first
-        else part(folder.predictions, lambda f: _answers(f, regression), evaluate),
-        missing=missing,
-    )
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -203,7 +217,7 @@ def _embeddings(path: Path) -> Embeddings:
     return Embeddings(features, subjects, parts, labels)
 
 
-def _answers(path: Path, regression: bool) -> Predictions:
+def _answers(path: Path, *, words: bool) -> Predictions:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
@@ -212,8 +226,8 @@ def _answers(path: Path, regression: bool) -> Predictions:
         [row[name] for row in rows]
         for name in ("source", "subject", "target", "prediction")
     ]
-    kind: Any = np.float64 if regression else np.str_
+    kind: Any = np.str_ if words else np.float64
     targets, answers = (np.array(column, kind) for column in columns[2:])
-    if regression and not np.isfinite([targets, answers]).all():
+    if not words and not np.isfinite([targets, answers]).all():
         raise ValueError("wanted finite targets and predictions, got some that are not")
     return Predictions(columns[0], columns[1], targets, answers)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainjax.errors import InputRefusedError
+from brainjax.report.figures import split_probe
 from brainjax.report.load import Predictions, Run, number
-from brainjax.report.verdict import Comparison, as_metric, show
+from brainjax.report.verdict import Comparison, as_metric, in_words, show
 
 NOTHING = "–"
 MOST_ROWS = 40
@@ -73,10 +74,12 @@ def troubles(run: Run) -> list[str]:
 def score_tables(runs: Sequence[Run]) -> list[Table]:
     """Per target: every run's metrics with intervals, and the baselines."""
     scored = [run for run in runs if run.kind == "finetune" and run.evaluation]
-    return [
+    tables = [
         _scores(target, [run for run in scored if run.target == target])
         for target in dict.fromkeys(run.target for run in scored)
     ]
+    probed = [run for run in runs if run.kind == "pretrain" and run.evaluation]
+    return tables + [_probe_scores(run) for run in probed]
 
 
 def _scores(target: str, runs: list[Run]) -> Table:
@@ -97,8 +100,20 @@ def _scores(target: str, runs: list[Run]) -> Table:
     unit = f" ({runs[0].unit})" if runs[0].unit else ""
     split = " and ".join(sorted({str(run.evaluation.get("split", "")) for run in runs}))
     title = f"{target}{unit}, {split} split" if split else f"{target}{unit}"
-    head = ["run", *(name.replace("_", " ") for name in names), "scans", "subjects"]
+    head = ["run", *(in_words(name) for name in names), "scans", "subjects"]
     return Table(title, head, rows)
+
+
+def _probe_scores(run: Run) -> Table:
+    """What simple models read from a pretraining run's frozen features."""
+    rows = []
+    for name, metric in (run.evaluation.get("metrics") or {}).items():
+        target, _, rest = str(name).rpartition("/")
+        method, metric_name = split_probe(rest)
+        rows.append([target, method, in_words(metric_name), interval(metric)])
+    split, n = (run.evaluation.get(key, "") for key in ("split", "n_subjects"))
+    title = f"Probes of the frozen features of {run.name}, {split} split, {n} subjects"
+    return Table(title, ["target", "model", "metric", "score"], rows)
 
 
 def interval(metric: Any) -> str:
@@ -162,9 +177,10 @@ def confusion(answers: Predictions) -> Confusion:
 
 
 def truth_table(cohort: Path) -> Table | None:
-    """What can be known about a generated cohort: one row a target of truth.json.
+    """What can be known about a generated cohort: one row a target and metric.
 
-    None where there is no truth.json. Whatever numbers the file gives become columns.
+    None where there is no truth.json. Whatever numbers the file gives become columns,
+    such as chance, oracle and histogram.
 
     Raises:
       InputRefusedError: the folder is not there, or the file is not a JSON object.
@@ -176,26 +192,26 @@ def truth_table(cohort: Path) -> Table | None:
         return None
     try:
         truth = json.loads(file.read_text())
-        targets = truth.get("targets", truth)
-        found = {n: _leaves(v) for n, v in targets.items() if isinstance(v, dict)}
+        found = _leaves(truth.get("targets", truth), "", {})[:MOST_ROWS]
     except (ValueError, AttributeError) as error:
         raise InputRefusedError(f"{file}: wanted a JSON object, got {error}") from None
-    found = dict(list(found.items())[:MOST_ROWS])
-    columns = list(dict.fromkeys(name for row in found.values() for name in row))
-    rows = [[n, *(_text(row.get(c)) for c in columns)] for n, row in found.items()]
-    return Table("What can be known of this cohort", ["target", *columns], rows)
+    columns = list(dict.fromkeys(name for _, row in found for name in row))
+    rows = [[name, *(_text(row.get(c)) for c in columns)] for name, row in found]
+    return Table("", ["target", *(c.replace("_", " ") for c in columns)], rows)
 
 
-def _leaves(value: dict, before: str = "") -> dict[str, Any]:
-    """Numbers and words of a nested object, by the names on the way, in words."""
-    found: dict[str, Any] = {}
-    for name, item in value.items():
-        path = f"{before} {name}".strip().replace("_", " ")
-        if isinstance(item, dict):
-            found |= _leaves(item, path)
-        elif not isinstance(item, list):
-            found[path] = item
-    return found
+def _leaves(value: dict, path: str, above: dict) -> list[tuple[str, dict[str, Any]]]:
+    """Every innermost object by its path, with the plain values on the way to it."""
+    plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
+    inner = {k: v for k, v in value.items() if isinstance(v, dict)}
+    if not inner:
+        return [(path, above | plain)]
+    above = above | plain if path else {}
+    return [
+        row
+        for name, item in inner.items()
+        for row in _leaves(item, f"{path}, {in_words(name)}" if path else name, above)
+    ]
 
 
 def provenance_table(runs: Sequence[Run]) -> Table:
@@ -204,7 +220,7 @@ def provenance_table(runs: Sequence[Run]) -> Table:
     names = list(dict.fromkeys(name for fact in facts for name in fact))
     rows = [[name, *(_text(fact.get(name)) for fact in facts)] for name in names]
     rows = [row for row in rows if set(row[1:]) != {NOTHING}]
-    return Table("Provenance", ["", *(run.name for run in runs)], rows)
+    return Table("", ["", *(run.name for run in runs)], rows)
 
 
 def _provenance(run: Run) -> dict[str, Any]:

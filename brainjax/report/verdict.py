@@ -12,6 +12,12 @@ from brainjax.report.load import Run, number
 PRIMARY = ("mae", "balanced_accuracy", "accuracy", "auc")
 """The first of these that a run has is the one its sentence is about."""
 
+METRIC_NAMES = {
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+    "auc": "AUC",
+}
 LOWER_IS_BETTER = ("mae", "rmse", "mse")
 EXPECTED = ("init", "weights")
 """Config keys in which a pretrained run and its counterpart may differ."""
@@ -82,7 +88,6 @@ def compare(run: Run, reference: Run, runs: Sequence[Run] = ()) -> Comparison:
     if len(set(subjects)) < 2:
         return without("the runs share fewer than two test subjects")
     difference = paired_difference(errors, other_errors, subjects)
-    difference = difference._replace(n=len(set(subjects)))
     seen = len(pretraining_subjects(run, runs) & set(subjects))
     return Comparison(run, reference, difference, "", others, seen)
 
@@ -143,16 +148,16 @@ def sentence(found: Comparison) -> str:
         )
     who = "with pretraining" if against else f"with {who}"
     return (
-        f"No difference could be shown: {who} the {found.error} was {_signed(value)}"
-        f"{unit}{than} (95 % interval from {_signed(low)} to {_signed(high)}; "
-        f"n = {n} subjects)."
+        f"No difference could be shown: {who} the {found.error} was "
+        f"{_signed(value, unit)}{than} (95 % interval from {_signed(low)} to "
+        f"{_signed(high)}; n = {n} subjects)."
     )
 
 
-def _signed(value: float) -> str:
+def _signed(value: float, unit: str = "") -> str:
     if value == 0:
         return "the same"
-    return f"{show(abs(value))} {'lower' if value < 0 else 'higher'}"
+    return f"{show(abs(value))}{unit} {'lower' if value < 0 else 'higher'}"
 
 
 def show(value: Any) -> str:
@@ -200,15 +205,20 @@ def baseline_sentence(run: Run) -> str:
     word = "better than" if better else "worse than" if worse else "not shown to beat"
     unit = f" {run.unit}" if run.unit and name in LOWER_IS_BETTER else ""
     return (
-        f"{run.name}: {name.replace('_', ' ')} {show(ours.value)}{unit} "
+        f"{run.name}: {in_words(name)} {show(ours.value)}{unit} "
         f"(95 % interval {show(ours.low)} to {show(ours.high)}), {word} always "
         f"answering the {baseline.get('name', 'baseline')} ({show(bar)}{unit})."
     )
 
 
+def in_words(metric: str) -> str:
+    """Name of a metric as readers say it."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
 def as_metric(value: Any) -> Metric:
     """Reads a metric of evaluation.json; a bare number has no interval."""
     if isinstance(value, dict):
-        n = value.get("n") or 0
-        return Metric(*(number(value.get(k)) for k in ("value", "low", "high")), n)
+        middle, low, high = (number(value.get(k)) for k in ("value", "low", "high"))
+        return Metric(middle, low, high, value.get("n") or 0)
     return Metric(number(value), math.nan, math.nan, 0)
