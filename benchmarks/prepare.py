@@ -71,6 +71,17 @@ def measure(sources: list[Source], recipe: Recipe, repeats: int) -> dict:
     }
 
 
+def machine() -> str:
+    """Gives the processor's name and the cores we may use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def show(found: dict) -> None:
     """Prints the JSON and a table."""
     print(json.dumps(found, indent=2))
@@ -99,8 +110,7 @@ def main() -> None:
             "spacing_mm": recipe.spacing,
             "shape": recipe.shape,
             "repeats": options.repeats,
-            "machine": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
+            "machine": machine(),
             "load_before": round(os.getloadavg()[0], 2),
             "scans_per_second": measure(sources, recipe, options.repeats),
         }

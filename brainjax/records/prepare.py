@@ -1,9 +1,11 @@
 """Raw scans to a prepared data set: parallel, restartable, the same bytes each time."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,7 +68,7 @@ def prepare(
 
     Raises:
       InputRefusedError: no source, none that could be prepared, a malformed table, or
-        `out` holds a data set of another recipe.
+        `out` holds a data set of another recipe or is being written by another call.
     """
     out, sources = Path(out), list(sources)
     if not sources or workers < 1:
@@ -76,11 +78,24 @@ def prepare(
         )
     check_recipe(out, recipe)
     values = label_scans(sources, labels)
+    with _alone(out):
+        job = _make_job(out, recipe, orientation)
+        outcomes = _stage(job, sources, workers, progress)
+        return _finish(out, job, sources, values, outcomes)
+
+
+def _make_job(out: Path, recipe: Recipe, orientation: str | None) -> Job:
+    """Gives the job, with what earlier calls left in `out`."""
     staging = out / "staging"
-    staging.mkdir(parents=True, exist_ok=True)
+    staging.mkdir(exist_ok=True)
     stored, places = _stored(out)
     left = frozenset(path.stem for path in staging.glob("*.record"))
-    job = Job(staging, recipe, orientation, stored, places, left)
+    return Job(staging, recipe, orientation, stored, places, left)
+
+
+def _stage(
+    job: Job, sources: Sequence[Source], workers: int, progress: bool
+) -> list[Staged]:
     outcomes: list[Staged] = [Staged(None, False, "")] * len(sources)
     with _bar(len(sources), progress) as step:
 
@@ -89,7 +104,7 @@ def prepare(
             step()
 
         stage_all(job, sources, workers, note)
-    return _finish(out, job, sources, values, outcomes)
+    return outcomes
 
 
 def check_recipe(out: Path, recipe: Recipe) -> None:
@@ -235,6 +250,23 @@ def _log_twins(sources: list[Source], keys: list[str]) -> None:
         twin = first.setdefault(key, source)
         if twin is not source:
             log.warning("%s has the content of %s; both kept", source.path, twin.path)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Makes `out` and keeps a second call, in this process or another, out of it."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputRefusedError(
+            f"{out}: wanted a folder for this call alone, got one that another "
+            "prepare is writing to"
+        ) from None
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,13 @@ def _walk(path: Path) -> Iterator[Source]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back up, or a second way to the same scans
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(
             name
             for name in folders

@@ -27,7 +27,7 @@ def split_by_subject(
       fractions: share of subjects of each part, summing to 1; a share above 0 gets at
         least one subject.
       stratify: a label of every scan (None where unknown) that parts are balanced by:
-        a subject counts with its first known value, numbers in five quantile bins.
+        a subject counts once, with its smallest; numbers count in five quantile bins.
 
     Raises:
       InputRefusedError: shares outside 0..1 or not summing to 1, too few subjects.

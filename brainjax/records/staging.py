@@ -5,6 +5,8 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -156,6 +158,16 @@ _job: Job | None = None
 def _start(job: Job) -> None:
     global _job
     _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends an orphan: the pool of a killed process would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _stage_in_worker(source: Source) -> Staged:
@@ -170,14 +182,19 @@ def _run_pool(
     workers: int,
     done: Done,
 ) -> list[int]:
-    """Stages some scans in processes; gives those that a dead process left undone."""
+    """Stages some scans in processes; gives those that a dead process left undone.
+
+    Raises InputRefusedError when not even an idle process lives.
+    """
     finished = set()
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         min(workers, len(positions)), spawn, initializer=_start, initargs=(job,)
     )
     try:
-        with _one_thread_each(), contextlib.suppress(BrokenProcessPool):
+        with _one_thread_each():
+            _check_alive(pool)
+        with contextlib.suppress(BrokenProcessPool):
             futures = {pool.submit(_stage_in_worker, sources[p]): p for p in positions}
             for future in as_completed(futures):
                 done(futures[future], future.result())
@@ -185,6 +202,16 @@ def _run_pool(
     finally:
         pool.shutdown(cancel_futures=True)
     return [position for position in positions if position not in finished]
+
+
+def _check_alive(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        raise InputRefusedError(
+            "prepare: wanted worker processes, got none that starts: a script needs "
+            'if __name__ == "__main__" round it, or workers=1'
+        ) from None
 
 
 @contextlib.contextmanager

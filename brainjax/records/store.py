@@ -199,7 +199,11 @@ def open_dataset(folder: str | Path) -> RecordDataset:
             raise InputRefusedError(
                 f"{shards.path(record)}: wanted a shard, got nothing; run prepare again"
             )
-    return RecordDataset(folder, Recipe.from_dict(facts["recipe"]), rows, shards)
+    try:
+        recipe = Recipe.from_dict(facts["recipe"])
+    except InputRefusedError as error:
+        raise InputRefusedError(f"{folder}: {error}") from None
+    return RecordDataset(folder, recipe, rows, shards)
 
 
 def read_facts(folder: Path) -> dict | None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,6 +140,48 @@ prepare(find_sources([{str(tiny_cohort)!r}]), {str(tmp_path)!r},
     result = run(sources, tmp_path, labels=tiny_cohort / "participants.tsv")
     assert result == (16, 16, 4, [])
     assert contents(tmp_path) == contents(tiny_prepared)
+
+
+ORPHANS = """
+import sys, time
+from brainjax.records import staging
+from brainjax.records.prepare import prepare
+from brainjax.records.sources import find_sources
+from brainjax.volume.recipe import make_recipe, prepare_volume
+def slow(*words, **keywords):
+    time.sleep(0.3)
+    return prepare_volume(*words, **keywords)
+staging.prepare_volume = slow
+if __name__ == "__main__":
+    sources = find_sources([sys.argv[1]])
+    prepare(sources, sys.argv[2], make_recipe(spacing=8.0), workers=2)
+"""
+
+
+def test_workers_end_with_a_killed_parent(sources, tiny_cohort, tmp_path):
+    """Meanwhile nobody else may write there; afterwards the folder is free."""
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(ORPHANS)
+    words = [sys.executable, str(script), str(tiny_cohort), str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
+        while not list(out.glob("staging/*.record")):
+            assert parent.poll() is None
+            time.sleep(0.02)
+        with pytest.raises(InputRefusedError, match="another prepare is writing"):
+            run(sources, out)
+        parent.kill()
+        parent.communicate(timeout=20)  # until the last holder of stdout has ended
+    assert 1 <= run(sources, out).reused < 16
+
+
+def test_workers_that_cannot_start_are_refused(sources, tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(ORPHANS.replace('__name__ == "__main__"', "True"))
+    words = [sys.executable, str(script), str(Path(sources[0].path).parent)]
+    ended = subprocess.run(
+        [*words, str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert "wanted worker processes, got none that starts" in ended.stderr
 
 
 def test_killed_while_publishing(copied, sources, tiny_prepared, monkeypatch):
