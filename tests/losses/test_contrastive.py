@@ -73,7 +73,7 @@ def test_identical_views_give_log_of_2n_minus_1(n):
     same = jnp.ones((n, 4))
     for temperature in (0.01, 0.1, 1.0):
         got = ntxent(same, same, jnp.arange(n), temperature=temperature)
-        np.testing.assert_allclose(got, np.log(2 * n - 1), rtol=1e-6)
+        np.testing.assert_allclose(got, np.log(2 * n - 1), rtol=1e-5)
 
 
 def test_one_subject_gives_zero_and_zero_gradient():

@@ -94,7 +94,7 @@ def test_bad_settings_are_refused_in_one_line(keywords, message):
 
 
 def test_unknown_encoder_is_refused():
-    with pytest.raises(InputRefusedError, match="encoder: .*vit.*got vlt"):
+    with pytest.raises(InputRefusedError, match=r"encoder: .*vit.*got vlt"):
         make_encoder("vlt", rngs=nnx.Rngs(0))
 
 
