@@ -14,7 +14,7 @@ def apart(witness: Float[Array, "..."], function: Callable, *operands: Any) -> A
     XLA on a CPU drops `optimization_barrier` before it fuses: a gather then computes
     its index voxel by voxel (four times slower), and statistics redo all that led to
     them. A branch is what it does not fuse through, so this is one that is always
-    taken. Under vmap it is a select, and costs nothing next to what it selects.
+    taken. Under vmap it becomes a select.
 
     witness: anything finite that XLA cannot know; where it is NaN, all is 0.
     """

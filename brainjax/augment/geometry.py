@@ -186,7 +186,7 @@ def resample(
     that the brain's edge is not darkened; inside is where the divisor exceeds a half.
 
     Four neighbours are packed into one word first, so that a voxel costs two gathers
-    and not eight (3.3 ms instead of 7.5 for 96 cubed on two cores).
+    and not eight: a whole chain of five takes 16 ms of one CPU core instead of 30.
     """
     (i, j, k), (x, y, z) = _cells(matrix, offset, codes.shape, view)
     packed = _pack(codes)
@@ -213,4 +213,5 @@ def resample(
     near, far = map(corners, words)
     total = between(face(near), face(far), x)
     near, far = ([jnp.minimum(code, 1) for code in four] for four in (near, far))
-    return _weighed(total, between(face(near), face(far), x))
+    result = _weighed(total, between(face(near), face(far), x))
+    return apart(matrix, lambda *same: same, *result)
