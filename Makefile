@@ -15,11 +15,13 @@ quickstart: $(VENV)/.user
 	$(BIN)/brainjax phantom --subjects $(SUBJECTS) --spacing 4 --out $(OUT)/phantoms
 	$(BIN)/brainjax prepare $(OUT)/phantoms --labels $(OUT)/phantoms/participants.tsv \
 	  --spacing 4 --out $(OUT)/prepared
-	$(BIN)/brainjax pretrain --config configs/quickstart.py --workdir $(OUT)/pretrain
-	$(BIN)/brainjax finetune --config configs/quickstart_age.py --workdir $(OUT)/age
+	$(BIN)/brainjax pretrain --config configs/quickstart.py --workdir $(OUT)/pretrain \
+	  --config.data.path=$(OUT)/prepared
+	$(BIN)/brainjax finetune --config configs/quickstart_age.py --workdir $(OUT)/age \
+	  --config.data.path=$(OUT)/prepared --config.init=$(OUT)/pretrain
 	$(BIN)/brainjax finetune --config configs/quickstart_age.py --workdir $(OUT)/age_scratch \
-	  --config.weights=random
-	$(BIN)/brainjax evaluate $(OUT)/age $(OUT)/age_scratch
+	  --config.data.path=$(OUT)/prepared --config.init=$(OUT)/pretrain --config.weights=random
+	$(BIN)/brainjax evaluate $(OUT)/pretrain $(OUT)/age $(OUT)/age_scratch
 	$(BIN)/brainjax report $(OUT)/pretrain $(OUT)/age $(OUT)/age_scratch \
 	  --cohort $(OUT)/phantoms --out $(OUT)/report.html
 

@@ -27,17 +27,17 @@ def get_config() -> ConfigDict:
     config.projector = ConfigDict({"hidden": 512, "out": 128})
     config.loss = ConfigDict({"temperature": 0.1})
     config.optimizer = ConfigDict(
-        {"name": "adamw", "peak": 1e-3, "warmup": 40, "weight_decay": 0.05, "clip": 1.0}
+        {"name": "adamw", "peak": 5e-4, "warmup": 30, "weight_decay": 0.05, "clip": 1.0}
     )
     config.train = ConfigDict(
         {
-            "steps": 400,
+            "steps": 150,
             "batch": 32,
             "log_every": 10,
             "save_every": 100,
             "patience": 50,  # non-finite steps in a row before the run stops
         }
     )
-    config.probe = ConfigDict({"targets": ("age", "sex"), "every": 100})
+    config.probe = ConfigDict({"targets": ("age", "sex"), "every": 50})
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})
     return config

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int32
 from scipy import ndimage
 
 from brainjax.volume.space import Grid, compose, resample, whole_grid
@@ -15,6 +15,9 @@ STRIPPED_BORDER = 0.995
 
 STRIPPED_MAX_ML = 2500.0
 """A brain is smaller than this; a head with its neck is larger."""
+
+RINGING_SHARE = 0.05
+"""Below the background lie, by ringing, fewer voxels than this share of those above."""
 
 HEAD_GRID_MM = 3.0
 HEAD_THRESHOLD = 0.1
@@ -67,14 +70,19 @@ def foreground(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"
     """Gives the largest body above the background value, holes filled.
 
     Resampling leaves small values of either sign round a stripped brain: what is
-    within half a percent of the range is background too.
+    within half a percent of the range is background too. Few voxels far below the
+    background are such ringing; many are the darker half of a z-scored brain.
     """
     background = _background(voxels)
     candidates = voxels[voxels > background]
     if not candidates.size:
         return np.zeros(voxels.shape, bool)
     top = np.percentile(candidates, 99)
-    return _whole_body(voxels > background + 0.005 * (top - background))
+    margin = 0.005 * (top - background)
+    above, below = voxels > background + margin, voxels < background - margin
+    if np.count_nonzero(below) >= RINGING_SHARE * np.count_nonzero(above):
+        above |= below
+    return _whole_body(above)
 
 
 def millilitres(mask: Bool[np.ndarray, "x y z"], spacing: tuple) -> float:
@@ -108,19 +116,26 @@ def _whole_body(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     if box is None:
         return mask
     inner = np.pad(_largest(mask[box]), 1)
-    outside, _ = ndimage.label(~inner)
+    outside = _parts(~inner)
     filled = np.zeros_like(mask)
     filled[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return filled
 
 
 def _largest(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
-    parts, count = ndimage.label(mask)
-    if count < 2:
+    parts = _parts(mask)
+    if parts.max() < 2:
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return parts == sizes.argmax()
+
+
+def _parts(mask: Bool[np.ndarray, "x y z"]) -> Int32[np.ndarray, "x y z"]:
+    """Numbers the face-connected parts from 1; 0 is not in the mask."""
+    parts = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=parts)
+    return parts
 
 
 def _bounding_box(mask: Bool[np.ndarray, "x y z"]) -> tuple[slice, ...] | None:

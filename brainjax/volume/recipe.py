@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
@@ -73,7 +73,9 @@ class Recipe:
 
         Raises InputRefusedError where it was made by another version of the code.
         """
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        lists: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         recipe = cls(**lists)
         if recipe.version != VERSION:
             raise InputRefusedError(
@@ -122,7 +124,8 @@ def make_recipe(
     for mm, n in zip(recipe.fov_mm, recipe.shape, strict=True):
         if not 8 <= n <= 1024 or abs(n * spacing - mm) > 1e-6 * mm:
             raise InputRefusedError(
-                f"fov-mm: wanted 8 to 1024 whole voxels of {spacing:g} mm, got {mm:g} mm"
+                f"fov-mm: wanted 8 to 1024 whole voxels of {spacing:g} mm, "
+                f"got {mm:g} mm"
             )
     return recipe
 

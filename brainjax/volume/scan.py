@@ -6,6 +6,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Shaped
+from nibabel.spatialimages import HeaderDataError
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.nifti import NiftiFile, read_nifti
@@ -98,7 +99,9 @@ def _affine(
     path: str | Path, file: NiftiFile, shape: tuple, orientation: str | None
 ) -> Float64[np.ndarray, "4 4"]:
     header = file.header
-    sform = header.get_sform() if int(header["sform_code"]) > 0 else None
+    sform = None
+    if int(header["sform_code"]) > 0:
+        sform = np.asarray(header.get_sform(), np.float64)
     qform = _qform(path, header, needed=sform is None)
     if sform is not None and qform is not None:
         _check_agreement(path, sform, qform)
@@ -110,15 +113,17 @@ def _affine(
                 "say it with orientation, as RAS"
             )
         affine = _stated_affine(orientation, header.get_zooms()[:3], shape)
-    return np.asarray(affine, np.float64)
+    return affine
 
 
-def _qform(path: str | Path, header: nib.Nifti1Header, *, needed: bool):
+def _qform(
+    path: str | Path, header: nib.Nifti1Header, *, needed: bool
+) -> Float64[np.ndarray, "4 4"] | None:
     if int(header["qform_code"]) <= 0:
         return None
     try:
-        return header.get_qform()
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        return np.asarray(header.get_qform(), np.float64)
+    except (ValueError, HeaderDataError) as error:
         if not needed:
             return None
         raise InputRefusedError(f"{path}: wanted a valid qform, got {error}") from None

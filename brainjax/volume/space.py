@@ -56,7 +56,7 @@ def whole_grid(shape: tuple, spacing: tuple, mm: float) -> Grid:
 
 
 def compose(outer: Grid, inner: Grid) -> Grid:
-    """Gives `outer` in the indices of `inner`'s output; both are grids of one source."""
+    """Gives `outer` in the indices of `inner`'s output; both of one source."""
     return Grid(
         *(
             GridAxis((o.start - i.start) / i.step, o.step / i.step, o.size)

@@ -1,0 +1,148 @@
+"""The command line from raw scans to answers, with good input and with bad."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from brainjax.cli import main
+from tests.train.configs import CONFIGS
+
+TINY = [
+    "--config.view=24,24,24",
+    "--config.encoder.width=24",
+    "--config.encoder.depth=2",
+    "--config.optimizer.warmup=2",
+    "--config.train.steps=4",
+    "--config.train.batch=4",
+    "--config.train.save_every=2",
+    "--config.probe.every=2",
+]
+TINY_AGE = [word for word in TINY if "view" not in word and "encoder" not in word]
+
+
+@pytest.fixture(scope="module")
+def house(tiny_cohort, tmp_path_factory) -> Path:
+    """A folder in which every verb has run once."""
+    home = tmp_path_factory.mktemp("house")
+    labels = str(tiny_cohort / "participants.tsv")
+    where = [f"--config.data.path={home / 'prepared'}"]
+    prepare = ["prepare", str(tiny_cohort), "--labels", labels, "--spacing", "8"]
+    assert main([*prepare, "--workers", "1", "--out", str(home / "prepared")]) == 0
+    config = ["--config", str(CONFIGS / "quickstart.py")]
+    workdir = ["--workdir", str(home / "encoder")]
+    assert main(["pretrain", *config, *workdir, *where, *TINY]) == 0
+    config = ["--config", str(CONFIGS / "quickstart_age.py")]
+    init = [f"--config.init={home / 'encoder'}", "--config.data.train_subjects=0"]
+    workdir = ["--workdir", str(home / "age")]
+    assert main(["finetune", *config, *workdir, *where, *init, *TINY_AGE[:-1]]) == 0
+    assert main(["evaluate", str(home / "encoder"), str(home / "age")]) == 0
+    return home
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_embed_gives_one_row_a_scan_in_the_order_given(house, tiny_cohort, tmp_path):
+    scans = [str(tiny_cohort / f"sub-{n:02d}_T1w.nii.gz") for n in (7, 2, 11)]
+    out = tmp_path / "f.csv"
+    assert main(["embed", str(house / "encoder"), *scans, "--out", str(out)]) == 0
+    table = rows(out)
+    assert [row["source"] for row in table] == scans
+    assert list(table[0])[-1] == "feature_23"
+    run = json.loads((house / "encoder" / "summary.json").read_text())
+    assert {row["recipe"] for row in table} == {run["recipe"]}
+    assert {row["checkpoint"] for row in table} == {run["checkpoint"]}
+
+
+def test_predict_equals_evaluate_and_states_its_unit(house, tiny_cohort, tmp_path):
+    wanted = {
+        r["subject"]: r["prediction"] for r in rows(house / "age/predictions.csv")
+    }
+    scans = [str(tiny_cohort / f"sub-{name}_T1w.nii.gz") for name in sorted(wanted)]
+    out = tmp_path / "p.csv"
+    assert main(["predict", str(house / "age"), *scans, "--out", str(out)]) == 0
+    table = rows(out)
+    assert {row["unit"] for row in table} == {"years"}
+    for row in table:
+        prediction = float(wanted[row["subject"]])
+        assert float(row["prediction"]) == pytest.approx(prediction, abs=1e-3)
+
+
+def test_a_bad_scan_in_a_batch_is_listed_and_the_rest_goes_on(
+    house, tiny_cohort, tmp_path, capsys
+):
+    bad = tmp_path / "broken.nii.gz"
+    bad.write_bytes(b"no scan")
+    good = str(tiny_cohort / "sub-03_T1w.nii.gz")
+    out = tmp_path / "p.csv"
+    assert main(["predict", str(house / "age"), str(bad), good, "--out", str(out)]) == 2
+    assert [row["source"] for row in rows(out)] == [good]
+    said = capsys.readouterr().err
+    assert "1 scan" in said
+    assert f"{bad}: wanted a gzip stream" in said
+
+
+def test_another_recipe_is_refused_and_both_are_named(house, tiny_cohort, capsys):
+    scan = str(tiny_cohort / "sub-03_T1w.nii.gz")
+    code = main(["predict", str(house / "age"), scan, "--recipe", "raw_head"])
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "raw_head" in said
+    assert "canonical" in said
+
+
+def test_predict_wants_a_task(house, tiny_cohort, capsys):
+    scan = str(tiny_cohort / "sub-03_T1w.nii.gz")
+    assert main(["predict", str(house / "encoder"), scan]) == 2
+    assert "wanted a fine-tuned run, got a pretraining one" in capsys.readouterr().err
+
+
+def test_subjects_that_were_learnt_from_are_no_external_test(house, capsys):
+    shutil.copytree(house / "prepared", house / "again", dirs_exist_ok=True)
+    run, again = str(house / "age"), str(house / "again")
+    assert main(["evaluate", run, "--prepared", again]) == 2
+    assert "it learnt from, such as" in capsys.readouterr().err
+
+
+def test_the_report_is_written(house, tmp_path):
+    runs = [str(house / "encoder"), str(house / "age")]
+    out = tmp_path / "report.html"
+    assert main(["report", *runs, "--out", str(out)]) == 0
+    assert "years" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--config.optimizer.paek=1"], "did you mean optimizer.peak"),
+        (["--config.train.steps=many"], "wanted int"),
+        (["--config.data.path=nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(words, wanted, tmp_path, capsys):
+    config = ["--config", str(CONFIGS / "quickstart.py")]
+    workdir = ["--workdir", str(tmp_path / "run")]
+    assert main(["pretrain", *config, *workdir, *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert wanted in said
+    assert "\n" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_our_own_failure_is_exit_code_1(monkeypatch, capsys):
+    def fail():
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("brainjax.report.doctor.show_machine", fail)
+    assert main(["doctor"]) == 1
+    assert "RuntimeError: a defect" in capsys.readouterr().err
+
+
+def test_doctor_is_content_here(capsys):
+    assert main(["doctor"]) == 0
+    assert "jax" in capsys.readouterr().out
