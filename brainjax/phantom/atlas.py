@@ -218,7 +218,7 @@ def _enhancement(
     arteries = sigmoid((abs(x) - 24) / 2) * sigmoid((12 - abs(z + 2)) / 3)
     arteries = arteries + sigmoid((12 - np.hypot(y - 2, z + 16)) / 2)
     vessels = 1.2 * np.clip(template.csf - ventricle - 0.3, 0, None) * arteries
-    plexus = ventricle * np.exp(-(((y + 38) / 6) ** 2))
+    plexus = np.exp(-(((abs(x) - 21) / 5) ** 2) - ((y + 38) / 7) ** 2) * ventricle
     layers = (meninges, sinus, falx, vessels, 0.8 * plexus)
     return np.clip(sum(layers), 0, 1) * template.brain
 
