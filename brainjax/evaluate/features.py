@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, UInt8
 from brainjax.augment import evaluation_view
 from brainjax.models.pure import run
 
-Encode = Callable[[Any, Any, Array], Array]
+Encode = Callable[
+    [Any, Any, UInt8[Array, "b x y z"] | UInt8[np.ndarray, "b x y z"]], Array
+]
 
 
 def make_encode(

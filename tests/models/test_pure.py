@@ -40,7 +40,7 @@ def test_run_in_jit_and_grad_equals_direct_call(name):
     def direct_loss(module):
         return jnp.sum(module(volumes()).pooled ** 2)
 
-    direct = nnx.grad(direct_loss)(module)
+    direct = nnx.jit(nnx.grad(direct_loss))(module)
     after = to_pure(module)
     chex.assert_trees_all_equal_shapes(gradients, params)
     assert_close_for_their_size(gradients, to_plain(direct))
