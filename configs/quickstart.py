@@ -1,6 +1,6 @@
-"""SimCLR on the phantom cohort: a small ViT at 48 cubed, 4 mm, 64 tokens.
+"""SimCLR on the phantom cohort: a residual CNN at 48 cubed, 4 mm.
 
-Run:      brainjax pretrain --config configs/quickstart.py --workdir runs/quickstart/pretrain
+Run:      brainjax pretrain --config configs/quickstart.py --workdir RUN
 Cost:     about 3 minutes on two CPU cores
 """
 
@@ -20,18 +20,16 @@ def get_config() -> ConfigDict:
     config.split = ConfigDict(
         {"seed": 0, "val": 0.1, "test": 0.25, "stratify": "", "folds": 0, "fold": 0}
     )
-    config.augment = ConfigDict({"crop": (0.5, 1.0)})
-    config.encoder = ConfigDict(
-        {"name": "vit", "patch": 12, "width": 192, "depth": 6, "heads": 3}
-    )
+    config.augment = ConfigDict({"crop": (0.8, 1.0)})
+    config.encoder = ConfigDict({"name": "cnn", "width": 24, "depth": 1})
     config.projector = ConfigDict({"hidden": 512, "out": 128})
     config.loss = ConfigDict({"temperature": 0.1})
     config.optimizer = ConfigDict(
-        {"name": "adamw", "peak": 5e-4, "warmup": 30, "weight_decay": 0.05, "clip": 1.0}
+        {"name": "adamw", "peak": 1e-3, "warmup": 10, "weight_decay": 0.05, "clip": 1.0}
     )
     config.train = ConfigDict(
         {
-            "steps": 150,
+            "steps": 110,
             "batch": 32,
             "log_every": 10,
             "save_every": 100,

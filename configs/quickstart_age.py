@@ -1,6 +1,6 @@
 """Brain age on a few labelled phantoms, from the quickstart's encoder.
 
-Run:      brainjax finetune --config configs/quickstart_age.py --workdir runs/quickstart/age
+Run:      brainjax finetune --config configs/quickstart_age.py --workdir RUN
 Scratch:  add --config.weights=random and another --workdir
 Cost:     about 45 seconds on two CPU cores
 """

@@ -61,7 +61,5 @@ def tiny_prepared(tiny_cohort, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "data"
     labels = tiny_cohort / "participants.tsv"
     recipe = make_recipe(spacing=8.0)
-    prepare(
-        find_sources([tiny_cohort]), out, recipe, labels=labels, progress=False
-    )
+    prepare(find_sources([tiny_cohort]), out, recipe, labels=labels, progress=False)
     return out

@@ -12,8 +12,7 @@ from tests.train.configs import CONFIGS
 
 TINY = [
     "--config.view=24,24,24",
-    "--config.encoder.width=24",
-    "--config.encoder.depth=2",
+    "--config.encoder.width=2",
     "--config.optimizer.warmup=2",
     "--config.train.steps=4",
     "--config.train.batch=4",
@@ -53,7 +52,7 @@ def test_embed_gives_one_row_a_scan_in_the_order_given(house, tiny_cohort, tmp_p
     assert main(["embed", str(house / "encoder"), *scans, "--out", str(out)]) == 0
     table = rows(out)
     assert [row["source"] for row in table] == scans
-    assert list(table[0])[-1] == "feature_23"
+    assert list(table[0])[-1] == "feature_15"
     run = json.loads((house / "encoder" / "summary.json").read_text())
     assert {row["recipe"] for row in table} == {run["recipe"]}
     assert {row["checkpoint"] for row in table} == {run["checkpoint"]}

@@ -11,10 +11,18 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def tiny_pretraining(data: Path, *overrides: str) -> ConfigDict:
     return load_config(
-        CONFIGS / "quickstart.py",
+        CONFIGS / "pretrain_vit_b.py",
         [
             f"--config.data.path={data}",
             "--config.view=24,24,24",
+            "--config.data.source=resident",
+            "--config.split.val=0.2",
+            "--config.split.test=0.25",
+            "--config.augment.crop=0.5,1.0",
+            "--config.encoder.patch=12",
+            "--config.encoder.heads=3",
+            "--config.encoder.dtype=float32",
+            "--config.probe.targets=age,sex",
             "--config.encoder.width=24",
             "--config.encoder.depth=2",
             "--config.projector.hidden=32",
@@ -35,6 +43,7 @@ def tiny_finetuning(data: Path, init: Path | str, *overrides: str) -> ConfigDict
         CONFIGS / "quickstart_age.py",
         [
             f"--config.init={init}",
+            "--config.split.val=0.2",
             f"--config.data.path={data}",
             "--config.data.train_subjects=8",
             "--config.optimizer.warmup=2",

@@ -52,7 +52,10 @@ def test_whole_fine_tuning_starts_from_the_pretrained_encoder_and_moves_it(
 def test_scratch_has_the_same_network_and_other_weights(
     tiny_prepared, encoder, tmp_path
 ):
-    config = tiny_finetuning(tiny_prepared, encoder, "--config.weights=random")
+    # Another seed: with the same one, scratch starts where pretraining started.
+    config = tiny_finetuning(
+        tiny_prepared, encoder, "--config.weights=random", "--config.seed=1"
+    )
     run = load_run(finetune(config, tmp_path / "scratch").path)
     donor = load_run(encoder)
     chex.assert_trees_all_equal_shapes(run.params["encoder"], donor.params["encoder"])

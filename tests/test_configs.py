@@ -1,0 +1,54 @@
+"""Every config builds, without a byte of it being allocated."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from brainjax.configuration import construct, load_config, to_dict
+from brainjax.augment import make_augmentation
+from brainjax.models.pure import count_parameters
+from brainjax.optim import make_optimizer
+from brainjax.tasks import make_task
+from brainjax.train.pretrain import plan_pretraining
+from brainjax.train.restore import make_network
+
+FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+PRETRAINING = [path for path in FILES if "projector" in path.read_text()]
+FINETUNING = [path for path in FILES if path not in PRETRAINING]
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
+def test_a_pretraining_config_builds(path):
+    config = load_config(path)
+    blueprint = plan_pretraining(config)
+    leaves = jax.tree.leaves(blueprint.abstract)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+    assert count_parameters(blueprint.abstract["params"]["encoder"]) > 100_000
+    make_augmentation(view=config.view, **config.augment)
+
+
+@pytest.mark.parametrize("path", FINETUNING, ids=lambda path: path.stem)
+def test_a_finetuning_config_builds(path):
+    config = load_config(path)
+    make_augmentation(view=tuple(config.view) or 48, **config.augment)
+    construct("optimizer", make_optimizer, steps=config.train.steps, **config.optimizer)
+    assert construct("task", make_task, **config.task).target == config.task.target
+    if config.encoder:
+        encoder = {"shape": list(config.view), **to_dict(config.encoder)}
+        network = {"encoder": encoder, "head": to_dict(config.head)}
+        jax.eval_shape(lambda: make_network_leaves(network))
+
+
+def make_network_leaves(network: dict) -> list:
+    from flax import nnx
+
+    keywords = {**network, "outputs": 1, "frozen": False}
+    return jax.tree.leaves(nnx.state(make_network("finetune", keywords, seed=0)))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_says_how_to_run_it_in_a_hundred_lines(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 100
+    assert f"--config configs/{path.name}" in text.split('"""')[1]
