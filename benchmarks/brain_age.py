@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -112,7 +113,8 @@ def region_volumes(dataset: RecordDataset, ixi: Path) -> np.ndarray:
     """Millilitres of every DLMUSE region, [scans, regions]."""
     counts = []
     for row in dataset.rows:
-        image = nib.load(ixi / Path(row["source"]).name.replace("T1w", "dlmuse"))
+        path = ixi / Path(row["source"]).name.replace("T1w", "dlmuse")
+        image = cast(nib.Nifti1Image, nib.load(path))
         voxel = np.prod(image.header.get_zooms()[:3]) / 1000
         labels = np.asarray(image.dataobj).astype(int)
         counts.append(np.bincount(labels.ravel(), minlength=300) * voxel)
@@ -145,12 +147,9 @@ def show(table: dict) -> None:
     print("| | MAE, years (95 % interval) | pretrained minus this |\n|---|---|---|")
     for name, row in sorted(table.items(), key=lambda item: item[1]["mae"]["value"]):
         mean, other = row["mae"], row["pretrained_minus_this"]
-        same = name == "pretrained"
-        print(
-            f"| {name} | {mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f}) | "
-            + ("" if same else interval(other))
-            + " |"
-        )
+        within = f"{mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f})"
+        difference = "" if name == "pretrained" else interval(other)
+        print(f"| {name} | {within} | {difference} |")
 
 
 def interval(difference: dict) -> str:

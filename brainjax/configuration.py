@@ -1,4 +1,4 @@
-"""Configurations: a file with `get_config()`, overrides by name, JSON beside a run.
+"""Configurations: a file with `get_config()`, and overrides by name.
 
 >>> load_config("configs/quickstart.py", ["--config.train.steps=100"])
 """
@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -20,6 +20,16 @@ from brainjax.errors import InputRefusedError
 PREFIX = "--config."
 T = TypeVar("T")
 _WORDS = {"true": True, "false": False}
+
+
+class Config(Protocol):
+    """A ConfigDict as type checkers should see it: a value has the type of its file.
+
+    ConfigDict states no type for its attributes, so that checkers guess a wrong one.
+    `construct` and the constructors refuse a value that does not fit.
+    """
+
+    def __getattr__(self, attribute: str, /) -> Any: ...
 
 
 def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -62,30 +72,9 @@ def construct(
     return constructor(*arguments, **keywords)
 
 
-def to_dict(config: ConfigDict) -> dict[str, Any]:
-    """Gives a config as the plain dict that its JSON reads back as."""
-    return json.loads(to_json(config))
-
-
-def to_json(config: ConfigDict) -> str:
-    """Gives a config as sorted JSON; tuples become lists."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-
-
-def from_json(text: str) -> ConfigDict:
-    """Gives the locked config of `to_json`; lists become tuples again."""
-    try:
-        return ConfigDict(_tuples(json.loads(text))).lock()
-    except (ValueError, TypeError) as error:
-        raise InputRefusedError(f"config: wanted a JSON object, got {error}") from None
-
-
-def write_json(config: ConfigDict, path: str | os.PathLike) -> None:
-    """Writes `to_json(config)` to a file, atomically."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(to_json(config))
-    temporary.replace(path)
+def to_dict(config: Config) -> dict[str, Any]:
+    """Gives a config as the plain dict that its JSON gives back: tuples as lists."""
+    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
 
 
 def parse_value(text: str, default: Any) -> Any:
@@ -203,11 +192,3 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    return value

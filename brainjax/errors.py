@@ -14,5 +14,6 @@ class MissingExtraError(InputRefusedError):
 
     def __init__(self, package: str, extra: str):
         super().__init__(
-            f"{package} is not installed; it comes with: pip install 'brainjax[{extra}]'"
+            f"{package} is not installed; it comes with: "
+            f"pip install 'brainjax[{extra}]'"
         )

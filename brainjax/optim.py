@@ -44,7 +44,7 @@ def make_optimizer(
     frozen: Sequence[str] = (),
     multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
-    """Makes a row of OPTIMISERS with clipping, schedule, decay and frozen parts.
+    """Makes a row of OPTIMIZERS with clipping, schedule, decay and frozen parts.
 
     peak, warmup, steps, final: as in `warmup_cosine`. weight_decay: None is the row's
     own (adamw 0.05, adam 0). clip: largest global norm of the gradient of what is
@@ -54,13 +54,13 @@ def make_optimizer(
     Raises InputRefusedError for an unknown name; for an unknown prefix when the
     transform's `init` sees the parameters.
     """
-    if name not in OPTIMISERS:
-        raise InputRefusedError(f"optimizer: wanted one of {[*OPTIMISERS]}, got {name}")
+    if name not in OPTIMIZERS:
+        raise InputRefusedError(f"optimizer: wanted one of {[*OPTIMIZERS]}, got {name}")
     schedule = warmup_cosine(peak=peak, warmup=warmup, steps=steps, final=final)
     factors = dict(multipliers or {})
     trained = optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        OPTIMISERS[name](b1=b1, b2=b2, weight_decay=weight_decay),
+        OPTIMIZERS[name](b1=b1, b2=b2, weight_decay=weight_decay),
         optax.scale_by_learning_rate(schedule),
         optax.stateless(lambda updates, _: _multiply(updates, factors)),
     )
@@ -95,12 +95,6 @@ def warmup_cosine(
         return peak * ramp * fall
 
     return schedule
-
-
-def all_finite(*trees: Any) -> Bool[Array, ""]:
-    """Says whether every number of the trees (loss, gradient) is finite."""
-    leaves = jax.tree.leaves(trees)
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def skip_nonfinite(
@@ -155,7 +149,7 @@ def _adam(
     return optax.scale_by_adam(b1, b2)
 
 
-OPTIMISERS = {"adamw": _adamw, "adam": _adam}
+OPTIMIZERS = {"adamw": _adamw, "adam": _adam}
 
 
 def _stand_still() -> optax.GradientTransformation:

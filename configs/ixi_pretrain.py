@@ -1,6 +1,7 @@
 """SimCLR on whole-head T1w of IXI at 4 mm, a residual CNN; one fold of five.
 
-Run:      brainjax pretrain --config configs/ixi_pretrain.py --workdir runs/ixi/pretrain_0
+Run:      brainjax pretrain --config configs/ixi_pretrain.py \\
+              --workdir runs/ixi/pretrain_0
 All folds and baselines: python benchmarks/brain_age.py --ixi IXI --work runs/ixi
 """
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from brainjax.augment import make_augmentation
-from brainjax.configuration import construct, to_dict
+from brainjax.configuration import Config, construct, to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
 from brainjax.optim import make_optimizer
@@ -17,7 +17,7 @@ from brainjax.parallel import make_mesh
 from brainjax.records.store import RecordDataset, open_dataset
 from brainjax.tasks import Task, make_task
 from brainjax.train.folder import RunFolder
-from brainjax.train.input import open_input, read_volumes
+from brainjax.train.input import Input, open_input, read_volumes
 from brainjax.train.restore import (
     Run,
     describe_run,
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     donor: Run | None
 
 
-def finetune(config: ConfigDict, workdir: str | Path) -> RunFolder:
+def finetune(config: Config, workdir: str | Path) -> RunFolder:
     """Learns a task, or goes on where an earlier call was interrupted.
 
     The step with the best validation loss is kept, and is what `evaluate` and
@@ -70,47 +70,32 @@ def finetune(config: ConfigDict, workdir: str | Path) -> RunFolder:
     blueprint = _blueprint(config, plan)
     folder = RunFolder(workdir)
     folder.claim({"kind": "finetune", **to_dict(config)})
-    extra = describe_run(
-        kind="finetune",
-        network=plan.network,
-        view=plan.view,
-        recipe=plan.dataset.recipe,
-        task=plan.task,
-        subjects=sorted({plan.dataset.rows[i]["subject"] for i in plan.split.train}),
-    )
     validate = Validation(plan, blueprint)
     session = construct(
         "train",
         Session,
-        folder=folder,
-        blueprint=blueprint,
-        extra=extra,
+        folder,
+        blueprint,
+        _describe(plan),
         start=partial(_start, blueprint, plan.donor),
         measure=validate,
         **config.train,
     )
     validate.log = session.log
-    scans = open_input(
-        plan.dataset,
-        plan.split.train,
-        labels=plan.task.encode(plan.dataset.labels(config.task.target)),
-        batch=session.batch,
-        seed=config.seed,
-        start_step=session.start,
-        mesh=blueprint.mesh,
-    )
+    scans = _open_scans(plan, session, seed=config.seed)
     augmentation = construct(
         "augment", make_augmentation, view=plan.view, **config.augment
     )
     update = make_finetune_update(blueprint, augmentation, plan.task, seed=config.seed)
     state = session.run(update, scans)
+    best = session.checkpoints.best_step()
     facts = {
         "init": plan.donor.folder.name if plan.donor else "scratch",
         "encoder_mode": config.mode,
         "bad_records": scans.bad,
         "train_scans": len(plan.split.train),
-        "checkpoint": session.checkpoints.hash(session.checkpoints.best_step()),
-        "best_step": session.checkpoints.best_step(),
+        "checkpoint": session.checkpoints.hash(best),
+        "best_step": best,
         "recipe": plan.dataset.recipe.hash,
     }
     write_summary(folder, session.log, state, facts)
@@ -118,7 +103,7 @@ def finetune(config: ConfigDict, workdir: str | Path) -> RunFolder:
     return folder
 
 
-def plan_finetuning(config: ConfigDict) -> Plan:
+def plan_finetuning(config: Config) -> Plan:
     """Resolves a config to data, task and network.
 
     Raises:
@@ -150,7 +135,7 @@ def plan_finetuning(config: ConfigDict) -> Plan:
     return Plan(dataset, split, task, network, view, donor)
 
 
-def labelled_split(config: ConfigDict, dataset: RecordDataset) -> Split:
+def labelled_split(config: Config, dataset: RecordDataset) -> Split:
     """The config's split, without scans that lack the target."""
     labels = dataset.labels(config.task.target)
     split = construct("split", split_scans, dataset=dataset, **config.split)
@@ -161,8 +146,8 @@ def labelled_split(config: ConfigDict, dataset: RecordDataset) -> Split:
     )
     if not len(train) or not len(parts.val):
         raise InputRefusedError(
-            f"{config.data.path}: wanted scans labelled {config.task.target!r} to train "
-            f"and to validate on, got {len(train)} and {len(parts.val)}"
+            f"{config.data.path}: wanted scans labelled {config.task.target!r} to "
+            f"train and to validate on, got {len(train)} and {len(parts.val)}"
         )
     return parts._replace(train=train)
 
@@ -175,21 +160,20 @@ class Validation:
         self.task = plan.task
         self.volumes = read_volumes(plan.dataset, plan.split.val)
         labels = plan.dataset.labels(plan.task.target)
-        self.targets, self.weights = plan.task.encode(
-            [labels[i] for i in plan.split.val]
-        )
+        targets, weights = plan.task.encode([labels[i] for i in plan.split.val])
+        self.targets, self.weights = jnp.asarray(targets), jnp.asarray(weights)
         self.encode = make_encode(blueprint.graphdef, view=plan.view, method="__call__")
 
     def __call__(self, step: int, state: State) -> float:
         outputs = encode_scans(
             self.encode, state["params"], state["batch_stats"], self.volumes
         )
-        loss = float(self.task.loss(outputs, self.targets, self.weights))
+        loss = float(self.task.loss(jnp.asarray(outputs), self.targets, self.weights))
         self.log.write(step, {"validation/loss": loss})
         return loss
 
 
-def _blueprint(config: ConfigDict, plan: Plan) -> Blueprint:
+def _blueprint(config: Config, plan: Plan) -> Blueprint:
     frozen = ["encoder"] if plan.network["frozen"] else []
     optimizer = construct(
         "optimizer",
@@ -200,6 +184,29 @@ def _blueprint(config: ConfigDict, plan: Plan) -> Blueprint:
     )
     make = partial(make_network, "finetune", plan.network, seed=config.seed)
     return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    return describe_run(
+        kind="finetune",
+        network=plan.network,
+        view=plan.view,
+        recipe=plan.dataset.recipe,
+        task=plan.task,
+        subjects=sorted({plan.dataset.rows[i]["subject"] for i in plan.split.train}),
+    )
+
+
+def _open_scans(plan: Plan, session: Session, *, seed: int) -> Input:
+    return open_input(
+        plan.dataset,
+        plan.split.train,
+        labels=plan.task.encode(plan.dataset.labels(plan.task.target)),
+        batch=session.batch,
+        seed=seed,
+        start_step=session.start,
+        mesh=session.mesh,
+    )
 
 
 def _start(blueprint: Blueprint, donor: Run | None) -> State:

@@ -4,25 +4,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from brainjax.augment import Augmentation, make_augmentation
-from brainjax.configuration import construct, to_dict
+from brainjax.configuration import Config, construct, to_dict
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
-from brainjax.records.store import open_dataset
+from brainjax.records.store import RecordDataset, open_dataset
 from brainjax.train.folder import RunFolder
-from brainjax.train.input import open_input
+from brainjax.train.input import Input, open_input
 from brainjax.train.probe import FrozenFeatures, Probe, write_views
 from brainjax.train.restore import describe_run, make_network
-from brainjax.train.scans import split_scans
+from brainjax.train.scans import Split, split_scans
 from brainjax.train.session import Session
 from brainjax.train.state import Blueprint, make_blueprint
-from brainjax.train.step import make_pretrain_update
+from brainjax.train.step import Update, make_pretrain_update
 from brainjax.train.summary import write_summary
 
 
-def pretrain(config: ConfigDict, workdir: str | Path) -> RunFolder:
+def pretrain(config: Config, workdir: str | Path) -> RunFolder:
     """Pretrains an encoder, or goes on where an earlier call was interrupted.
 
     Only the training part of the split is learnt from; validation subjects serve the
@@ -42,43 +40,12 @@ def pretrain(config: ConfigDict, workdir: str | Path) -> RunFolder:
     blueprint, augmentation = plan_pretraining(config), _augmentation(config)
     folder = RunFolder(workdir)
     folder.claim({"kind": "pretrain", **to_dict(config)})
-    extra = describe_run(
-        kind="pretrain",
-        network=_network(config),
-        view=config.view,
-        recipe=dataset.recipe,
-        task=None,
-        subjects=sorted({dataset.rows[i]["subject"] for i in split.train}),
-    )
-    session = construct(
-        "train",
-        Session,
-        folder=folder,
-        blueprint=blueprint,
-        extra=extra,
-        **config.train,
-    )
+    extra = _describe(config, dataset, split)
+    session = construct("train", Session, folder, blueprint, extra, **config.train)
     features = FrozenFeatures(dataset, split, blueprint.graphdef, tuple(config.view))
-    probe = construct(
-        "probe", Probe, features=features, log=session.log, **config.probe
-    )
-    update = construct(
-        "loss",
-        make_pretrain_update,
-        blueprint=blueprint,
-        augmentation=augmentation,
-        seed=config.seed,
-        **config.loss,
-    )
-    scans = open_input(
-        dataset,
-        split.train,
-        source=config.data.source,
-        batch=session.batch,
-        seed=config.seed,
-        start_step=session.start,
-        mesh=blueprint.mesh,
-    )
+    probe = construct("probe", Probe, features, session.log, **config.probe)
+    update = _update(config, blueprint, augmentation)
+    scans = _open_scans(config, dataset, split, session)
     state = session.run(update, scans, hooks=[probe])
     write_views(folder, dataset, split.train, augmentation, seed=config.seed)
     features.write(folder, state)
@@ -93,7 +60,7 @@ def pretrain(config: ConfigDict, workdir: str | Path) -> RunFolder:
     return folder
 
 
-def plan_pretraining(config: ConfigDict) -> Blueprint:
+def plan_pretraining(config: Config) -> Blueprint:
     """Plans network, optimizer and mesh of a pretraining run; allocates nothing."""
     make = partial(make_network, "pretrain", _network(config), seed=config.seed)
     optimizer = construct(
@@ -102,13 +69,49 @@ def plan_pretraining(config: ConfigDict) -> Blueprint:
     return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
 
 
-def _network(config: ConfigDict) -> dict[str, Any]:
+def _describe(config: Config, dataset: RecordDataset, split: Split) -> dict[str, Any]:
+    return describe_run(
+        kind="pretrain",
+        network=_network(config),
+        view=config.view,
+        recipe=dataset.recipe,
+        task=None,
+        subjects=sorted({dataset.rows[i]["subject"] for i in split.train}),
+    )
+
+
+def _update(config: Config, blueprint: Blueprint, augmentation: Augmentation) -> Update:
+    return construct(
+        "loss",
+        make_pretrain_update,
+        blueprint,
+        augmentation,
+        seed=config.seed,
+        **config.loss,
+    )
+
+
+def _open_scans(
+    config: Config, dataset: RecordDataset, split: Split, session: Session
+) -> Input:
+    return open_input(
+        dataset,
+        split.train,
+        source=config.data.source,
+        batch=session.batch,
+        seed=config.seed,
+        start_step=session.start,
+        mesh=session.mesh,
+    )
+
+
+def _network(config: Config) -> dict[str, Any]:
     return {
         "encoder": {"shape": list(config.view), **to_dict(config.encoder)},
         "projector": to_dict(config.projector),
     }
 
 
-def _augmentation(config: ConfigDict) -> Augmentation:
+def _augmentation(config: Config) -> Augmentation:
     view = tuple(config.view)
     return construct("augment", make_augmentation, view=view, **config.augment)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -120,7 +121,7 @@ def write_views(
     """Writes views.npz: pairs of augmented views, as the first step would draw them."""
     chosen = indices[:PICTURED]
     volumes = read_volumes(dataset, chosen)
-    positions = np.arange(len(chosen), dtype=np.int32)
+    positions = jnp.arange(len(chosen), dtype=jnp.int32)
 
     def draw(view: int) -> Float[np.ndarray, "k x y z"]:
         keys = view_keys(seed, positions, view)

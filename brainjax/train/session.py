@@ -41,6 +41,7 @@ class Session:
         measure: Callable[[int, State], float] | None = None,
     ):
         self.steps, self.batch, self.patience = steps, batch, patience
+        self.mesh = blueprint.mesh
         self.checkpoints = Checkpoints(folder.checkpoints, best=BEST[extra["kind"]])
         if self.checkpoints.latest() is None:
             self.state = (start or blueprint.initialise)()

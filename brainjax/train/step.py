@@ -18,6 +18,7 @@ from brainjax.losses import contrastive_metrics, ntxent
 from brainjax.models.pure import run
 from brainjax.optim import skip_nonfinite
 from brainjax.parallel import AXES, batch_sharding, replicated
+from brainjax.tasks import Task
 from brainjax.train.state import Blueprint, State
 
 Update = Callable[[State, dict], tuple[State, dict]]
@@ -59,7 +60,7 @@ def make_pretrain_update(
 def make_finetune_update(
     blueprint: Blueprint,
     augmentation: Augmentation,
-    task,
+    task: Task,
     *,
     seed: int,
 ) -> Update:

@@ -1,5 +1,6 @@
 """The summary of a finished run, and the versions it was made with."""
 
+import os
 import platform
 import resource
 from importlib import metadata
@@ -46,8 +47,6 @@ def write_summary(
 
 def describe_device() -> str:
     """Gives the devices in words, such as "1 x cpu (2 cores, x86_64)"."""
-    import os
-
     device = jax.devices()[0]
     name = device.device_kind
     if device.platform == "cpu":
