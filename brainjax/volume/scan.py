@@ -110,7 +110,7 @@ def _affine(
         if orientation is None:
             raise InputRefusedError(
                 f"{path}: wanted an orientation, got sform_code 0 and qform_code 0; "
-                "say it with orientation, as RAS"
+                "state it, such as --orientation RAS"
             )
         affine = _stated_affine(orientation, header.get_zooms()[:3], shape)
     return affine
