@@ -1,5 +1,6 @@
 """The whole augmentation of a view: one resampling, then the intensity table."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
@@ -26,6 +27,11 @@ _FINEST = 1.5
 def _three(sizes: Iterable[int]) -> tuple[int, int, int]:
     x, y, z = sizes
     return x, y, z
+
+
+def _refuse_shape(view: Sequence[int]) -> None:
+    if len(view) != 3 or min(view) < 1:
+        raise InputRefusedError(f"view: wanted 3 sizes of 1+, got {view}")
 
 
 class Parameters(NamedTuple):
@@ -87,8 +93,7 @@ class Augmentation:
             raise InputRefusedError(
                 f"crop: wanted 0 < low <= high <= 1, got {self.crop}"
             )
-        if len(self.view) != 3 or min(self.view) < 1:
-            raise InputRefusedError(f"view: wanted 3 sizes of 1+, got {self.view}")
+        _refuse_shape(self.view)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("view", "crop"):
@@ -154,12 +159,23 @@ def make_augmentation(
     """Gives an Augmentation from a config's keywords; `Augmentation` explains them.
 
     view: one size for all axes, or three. Lists become tuples, whole numbers floats.
+
+    Raises:
+      InputRefusedError: an unknown strength, with the near miss, or an impossible one.
     """
+    known = [field.name for field in fields(Augmentation)]
+    for name in strengths:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
+            raise InputRefusedError(
+                f"augment.{name}: there is no such strength; did you mean {near}?"
+            )
     shape = (view,) * 3 if isinstance(view, int) else view
+    _refuse_shape(shape)
     low, high = map(float, crop)
     # A config may say flip = 1; jax wants probabilities as floats.
     numbers = {name: float(value) for name, value in strengths.items()}
-    return Augmentation(view=tuple(shape), crop=(low, high), **numbers)  # type: ignore[arg-type]
+    return Augmentation(view=_three(shape), crop=(low, high), **numbers)
 
 
 def random_views(

@@ -161,6 +161,11 @@ def test_impossible_strength_is_refused_by_name(keyword, value):
         make_augmentation(**{keyword: value})
 
 
-def test_unknown_keyword_is_refused():
-    with pytest.raises(TypeError, match="rotat"):
-        make_augmentation(rotat=3)
+@pytest.mark.parametrize(
+    ("keyword", "near"),
+    [("rotat", "rotate"), ("noise_probabilty", "noise_probability")],
+)
+def test_unknown_strength_is_refused_with_the_near_miss(keyword, near):
+    wanted = rf"^augment\.{keyword}: there is no such strength; did you mean {near}\?$"
+    with pytest.raises(InputRefusedError, match=wanted):
+        make_augmentation(**{keyword: 0.5})
