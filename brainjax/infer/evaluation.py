@@ -1,5 +1,6 @@
 """Scores of a run on subjects it never saw, with intervals."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from brainjax.evaluate.probes import probe_metrics
 from brainjax.evaluate.scores import score, score_baseline
 from brainjax.infer.table import write_table
 from brainjax.records.store import RecordDataset, open_dataset
+from brainjax.tasks import Classification
 from brainjax.train.folder import RunFolder, read_json, write_json
 from brainjax.train.restore import Run, load_run, refuse_other_recipe
 from brainjax.train.scans import Split, split_scans
@@ -98,7 +100,8 @@ def _evaluate_task(
     columns = {
         "source": [dataset.rows[i]["source"] for i in known],
         "subject": subjects,
-        "target": values,
+        # In the words of the answer: a table may say 1.0 where the class is "1".
+        "target": task.names(values) if isinstance(task, Classification) else values,
         **task.columns(outputs),
     }
     write_table(columns, folder.path / f"predictions{suffix}.csv")
@@ -159,7 +162,7 @@ def _as_json(metrics: dict[str, Metric]) -> dict[str, dict[str, float]]:
 
 
 def show_evaluation(run: str | Path, result: dict[str, Any]) -> None:
-    """Prints what `evaluate_run` gave as a table."""
+    """Prints what `evaluate_run` gave, or evaluation.json holds, as a table."""
     of = (
         f"{result['target']} ({result['unit']})" if result["unit"] else result["target"]
     )
@@ -174,8 +177,13 @@ def show_evaluation(run: str | Path, result: dict[str, Any]) -> None:
         other = baseline.get(name)
         table.add_row(
             name,
-            f"{metric['value']:.3f}",
-            f"{metric['low']:.3f} to {metric['high']:.3f}",
-            "" if other is None else f"{other['value']:.3f}",
+            _in_digits(metric["value"]),
+            f"{_in_digits(metric['low'])} to {_in_digits(metric['high'])}",
+            "" if other is None else _in_digits(other["value"]),
         )
     Console().print(table)
+
+
+def _in_digits(value: float | None) -> str:
+    # What is not finite in memory is null in evaluation.json.
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
