@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
+
+from brainjax.records.store import write_atomically
 
 INTEGRITY = "integrity.json"
 
@@ -26,12 +27,7 @@ def hash_files(folder: Path) -> dict[str, str]:
 def write_integrity(folder: Path) -> None:
     """Hashes a complete step and writes its `integrity.json` atomically."""
     content = json.dumps({"sha256": hash_files(folder)}, indent=1, sort_keys=True)
-    temporary = folder / f"{INTEGRITY}.tmp"
-    with temporary.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / INTEGRITY)
+    write_atomically(folder / INTEGRITY, content.encode())
 
 
 def read_integrity(folder: Path) -> dict[str, str]:

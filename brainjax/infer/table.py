@@ -2,12 +2,12 @@
 
 import csv
 import io
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from brainjax.errors import MissingExtraError
+from brainjax.records.store import write_atomically
 
 Columns = dict[str, list[Any]]
 
@@ -21,12 +21,8 @@ def write_table(columns: Columns, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(_csv(columns))
         return
-    partial = out.with_name(out.name + ".partial")
-    if out.suffix == ".parquet":
-        _write_parquet(columns, partial)
-    else:
-        partial.write_text(_csv(columns))
-    os.replace(partial, out)
+    parquet = out.suffix == ".parquet"
+    write_atomically(out, _parquet(columns) if parquet else _csv(columns).encode())
 
 
 def _csv(columns: Columns) -> str:
@@ -37,10 +33,12 @@ def _csv(columns: Columns) -> str:
     return text.getvalue()
 
 
-def _write_parquet(columns: Columns, path: Path) -> None:
+def _parquet(columns: Columns) -> bytes:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet") from None
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    data = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), data)
+    return data.getvalue()

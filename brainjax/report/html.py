@@ -1,7 +1,6 @@
 """One page about runs: everything in a single HTML file that asks for nothing else."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from brainjax import __version__
 from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.records.store import write_atomically
 from brainjax.report import figures, tables
 from brainjax.report.load import Embeddings, Predictions, Run, Views, load_run
 from brainjax.report.verdict import baseline_sentence, compare_runs, sentence
@@ -45,9 +45,7 @@ def write_report(
     page = template.render(title=title, **_content(loaded, cohort))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, out)
+    write_atomically(out, page.encode())
     return out
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.store import write_atomically
 
 
 class RunFolder:
@@ -66,9 +67,8 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(finite(value), indent=1, sort_keys=True) + "\n")
-    os.replace(partial, path)
+    text = json.dumps(finite(value), indent=1, sort_keys=True) + "\n"
+    write_atomically(path, text.encode())
 
 
 def finite(value: Any) -> Any:

@@ -35,12 +35,3 @@ def quantise(
     scaled = (voxels - limits.low) / (limits.high - limits.low)
     codes = 1 + np.rint(254 * np.clip(scaled, 0, 1))
     return np.where(inside, codes, OUTSIDE).astype(np.uint8)
-
-
-def dequantise(
-    codes: UInt8[np.ndarray, "x y z"],
-) -> tuple[Float32[np.ndarray, "x y z"], Bool[np.ndarray, "x y z"]]:
-    """Gives values in 0..1, 0 outside, and the mask; half a step exact."""
-    inside = codes > OUTSIDE
-    values = (codes.astype(np.float32) - 1) / 254
-    return np.where(inside, values, np.float32(0)), inside
