@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from brainjax.configuration import construct, load_config, to_dict
 from brainjax.augment import make_augmentation
+from brainjax.configuration import construct, load_config, to_dict
 from brainjax.models.pure import count_parameters
 from brainjax.optim import make_optimizer
 from brainjax.tasks import make_task
