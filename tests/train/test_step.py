@@ -73,7 +73,9 @@ def test_steps_that_stay_non_finite_stop_the_run(tmp_path):
         log(step, {}, {"loss": 1.0, "skipped_in_a_row": in_a_row})
         if in_a_row < 2:
             guard(step, {}, {})
-    with pytest.raises(DivergedError, match="the last 2 steps .* Lower optimizer.peak"):
+    with pytest.raises(
+        DivergedError, match=r"the last 2 steps .* Lower optimizer\.peak"
+    ):
         guard(3, {}, {})
     log.close()
 
