@@ -19,6 +19,7 @@ GOOD, OURS, REFUSED = 0, 1, 2
 
 
 def phantom(options: argparse.Namespace) -> int:
+    """Generates a cohort with known answers."""
     from brainjax.phantom import cohort
 
     cohort(
@@ -34,6 +35,7 @@ def phantom(options: argparse.Namespace) -> int:
 
 
 def prepare(options: argparse.Namespace) -> int:
+    """Brings raw scans into shards; refused if any scan was."""
     from brainjax.records.prepare import prepare as prepare_scans
     from brainjax.records.sources import find_sources
     from brainjax.volume.recipe import make_recipe
@@ -59,6 +61,7 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def pretrain(options: argparse.Namespace) -> int:
+    """Learns an encoder from unlabelled scans."""
     from brainjax.configuration import load_config
     from brainjax.train.pretrain import pretrain as run
 
@@ -68,6 +71,7 @@ def pretrain(options: argparse.Namespace) -> int:
 
 
 def finetune(options: argparse.Namespace) -> int:
+    """Learns a task from labelled scans."""
     from brainjax.configuration import load_config
     from brainjax.train.finetune import finetune as run
 
@@ -77,6 +81,7 @@ def finetune(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
+    """Scores runs on their held-out subjects and prints the tables."""
     from brainjax.infer.evaluation import evaluate_run, show_evaluation
 
     for run in options.runs:
@@ -85,6 +90,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
+    """Answers from raw scans; refused if any scan was."""
     from brainjax.infer.predict import predict as answer
 
     return _listed(
@@ -100,6 +106,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def embed(options: argparse.Namespace) -> int:
+    """Writes the features of raw scans; refused if any scan was."""
     from brainjax.infer.embed import embed as answer
 
     return _listed(
@@ -115,6 +122,7 @@ def embed(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
+    """Writes one HTML page about runs."""
     from brainjax.report import write_report
 
     path = write_report(options.runs, options.out, cohort=options.cohort)
@@ -123,6 +131,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
+    """Shows what brainjax finds on this machine; refused if it cannot work."""
     from brainjax.report.doctor import show_machine
 
     return GOOD if show_machine() else REFUSED
