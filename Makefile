@@ -10,8 +10,8 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 .PHONY: quickstart test test-all lint format bench lock clean
 
 quickstart: $(VENV)/.user
-	@echo "The quickstart takes about 7 minutes on two CPU cores, after the installation:"
-	@echo "phantoms 1, prepare 1, pretrain 3, fine-tune twice 1.5. It downloads nothing."
+	@echo "The quickstart now takes about 6 minutes on two CPU cores: phantoms and"
+	@echo "prepare 0.5, pretrain 3.5, fine-tune twice 2.5. It downloads nothing more."
 	$(BIN)/brainjax phantom --subjects $(SUBJECTS) --spacing 4 --out $(OUT)/phantoms
 	$(BIN)/brainjax prepare $(OUT)/phantoms --labels $(OUT)/phantoms/participants.tsv \
 	  --spacing 4 --out $(OUT)/prepared
