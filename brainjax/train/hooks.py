@@ -1,6 +1,7 @@
 """What happens besides stepping: progress, metrics, saving, stopping."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +94,8 @@ class MetricLog:
         with self.path.open("a") as file:
             file.write(json.dumps(finite(line)) + "\n")
         for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+            if math.isfinite(value):  # a probe of two scans has no R2
+                self.board.add_scalar(name, value, step)
 
     def line(self) -> str:
         """Gives the latest loss and speed in a few words."""
