@@ -7,6 +7,7 @@ needs is imported when it runs, so that `--help` answers at once.
 import argparse
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from brainjax import __version__
 from brainjax.errors import InputRefusedError
 
 GOOD, OURS, REFUSED = 0, 1, 2
+
+_REPEATED = re.compile(r"([A-Z][^:]{3,80}: )\1+")
+"""How XLA tells of a failure: once for every call it passed on its way up."""
 
 
 def phantom(options: argparse.Namespace) -> int:
@@ -52,12 +56,10 @@ def prepare(options: argparse.Namespace) -> int:
         orientation=options.orientation,
     )
     print(
-        f"{options.out}: {result.done} scans prepared, {result.reused} reused, "
-        f"{len(result.failures)} refused of {result.total}"
+        f"{options.out}: {result.done} of {result.total} scans prepared "
+        f"({result.reused} reused), {len(result.failures)} refused"
     )
-    for path, reason in result.failures:
-        print(f"  {path}: {reason}", file=sys.stderr)
-    return REFUSED if result.failures else GOOD
+    return _listed(result.failures)
 
 
 def pretrain(options: argparse.Namespace) -> int:
@@ -140,9 +142,11 @@ def doctor(options: argparse.Namespace) -> int:
 def _listed(failures: Sequence[tuple[str, str]]) -> int:
     """Prints what a batch had to leave out; refused if anything was."""
     if failures:
-        print(f"{len(failures)} scans were refused:", file=sys.stderr)
+        scans = "1 scan was" if len(failures) == 1 else f"{len(failures)} scans were"
+        print(f"{scans} refused:", file=sys.stderr)
     for path, reason in failures:
-        print(f"  {path}: {reason}", file=sys.stderr)
+        line = reason if reason.startswith(path) else f"{path}: {reason}"
+        print(f"  {line}", file=sys.stderr)
     return REFUSED if failures else GOOD
 
 
@@ -224,6 +228,12 @@ def _add_answer_verbs(verbs) -> None:
 def _add(verbs, action, text: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(action.__name__, help=text, description=text)
     verb.set_defaults(action=action)
+    verb.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,  # what was said before the verb holds
+        help=argparse.SUPPRESS,
+    )
     return verb
 
 
@@ -265,7 +275,7 @@ def _say(error: Exception, options: argparse.Namespace, code: int) -> int:
     if options.traceback:
         traceback.print_exc()
     kind = "" if code == REFUSED else f"{type(error).__name__}: "
-    line = " ".join(str(error).split())
+    line = _REPEATED.sub(r"\1", " ".join(str(error).split()))
     hint = "" if options.traceback or code == REFUSED else " (--traceback says where)"
     print(f"brainjax {options.verb}: {kind}{line}{hint}", file=sys.stderr)
     return code

@@ -82,8 +82,87 @@ def test_a_bad_scan_in_a_batch_is_listed_and_the_rest_goes_on(
     assert main(["predict", str(house / "age"), str(bad), good, "--out", str(out)]) == 2
     assert [row["source"] for row in rows(out)] == [good]
     said = capsys.readouterr().err
-    assert "1 scan" in said
-    assert f"{bad}: wanted a gzip stream" in said
+    assert said.splitlines() == [
+        "1 scan was refused:",
+        f"  {bad}: wanted a gzip stream, got b'no scan'",
+    ]
+
+
+def test_a_defect_in_one_scan_fails_that_scan_alone(
+    house, tiny_cohort, tmp_path, monkeypatch, capsys
+):
+    from brainjax.infer import scans
+
+    bad, good = (str(tiny_cohort / f"sub-{n}_T1w.nii.gz") for n in ("03", "05"))
+    prepare = scans.prepare_volume
+
+    def fail(path, *words, **named):
+        if path == bad:
+            raise RuntimeError("a\ndefect")
+        return prepare(path, *words, **named)
+
+    monkeypatch.setattr(scans, "prepare_volume", fail)
+    out = tmp_path / "p.csv"
+    assert main(["predict", str(house / "age"), bad, good, "--out", str(out)]) == 2
+    assert [row["source"] for row in rows(out)] == [good]
+    assert f"{bad}: RuntimeError: a defect" in capsys.readouterr().err
+
+
+def test_rows_keep_the_order_of_a_table_and_each_scan_is_once(
+    house, tiny_cohort, tmp_path
+):
+    scans = [str(tiny_cohort / f"sub-{n:02d}_T1w.nii.gz") for n in (7, 2, 11)]
+    table = tmp_path / "scans.csv"
+    table.write_text("path,subject\n" + "".join(f"{p},{p[-13:-11]}\n" for p in scans))
+    out = tmp_path / "p.csv"
+    words = [str(table), scans[1], "--out", str(out)]
+    assert main(["predict", str(house / "age"), *words]) == 0
+    assert [row["source"] for row in rows(out)] == scans
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--out", "folder.csv"], "folder.csv: wanted a file, got a folder"),
+        (["--out", "/proc/p.csv"], "/proc/p.csv: wanted a f"),
+        (["--workers", "0"], "workers: wanted at least 1, got 0"),
+    ],
+)
+def test_output_and_workers_are_refused_in_one_line(
+    words, wanted, house, tiny_cohort, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    scan = str(tiny_cohort / "sub-03_T1w.nii.gz")
+    assert main(["predict", str(house / "age"), scan, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert wanted in line
+
+
+@pytest.mark.parametrize("verb", ["prepare", "pretrain", "finetune", "report"])
+def test_a_place_that_cannot_be_written_is_refused(
+    verb, house, tiny_cohort, tmp_path, capsys
+):
+    place = tmp_path / "file"
+    place.touch()
+    below = str(place / "below")
+    data = f"--config.data.path={house / 'prepared'}"
+    words = {
+        "prepare": [str(tiny_cohort), "--spacing", "8", "--out", below],
+        "pretrain": [
+            *("--config", str(CONFIGS / "quickstart.py"), "--workdir", below, data),
+            *TINY,
+        ],
+        "finetune": [
+            *("--config", str(CONFIGS / "quickstart_age.py"), "--workdir", below, data),
+            *(f"--config.init={house / 'encoder'}", "--config.data.train_subjects=0"),
+            *TINY_AGE[:-1],
+        ],
+        "report": [str(house / "age"), "--out", below],
+    }
+    assert main([verb, *words[verb]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"brainjax {verb}: {below}: wanted a f")
 
 
 def test_another_recipe_is_refused_and_both_are_named(house, tiny_cohort, capsys):
@@ -140,6 +219,21 @@ def test_our_own_failure_is_exit_code_1(monkeypatch, capsys):
     monkeypatch.setattr("brainjax.report.doctor.show_machine", fail)
     assert main(["doctor"]) == 1
     assert "RuntimeError: a defect" in capsys.readouterr().err
+
+
+def test_a_repeating_failure_is_said_once_and_traceback_follows_any_verb(
+    monkeypatch, capsys
+):
+    def fail():
+        raise RuntimeError("INTERNAL: " + "Error dispatching: " * 40 + "out of memory")
+
+    monkeypatch.setattr("brainjax.report.doctor.show_machine", fail)
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().err
+    assert "INTERNAL: Error dispatching: out of memory (--traceback" in said
+    for words in (["doctor", "--traceback"], ["--traceback", "doctor"]):
+        assert main(words) == 1
+        assert "in fail" in capsys.readouterr().err
 
 
 def test_doctor_is_content_here(capsys):

@@ -1,5 +1,6 @@
 """From raw scans to canonical volumes, many at a time; a bad one fails alone."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -29,11 +30,7 @@ def list_scans(words: Sequence[str]) -> list[Source]:
     Raises:
       InputRefusedError: nothing is there, or a table is malformed.
     """
-    found: dict[str, Source] = {}
-    for word in words:
-        for source in find_sources([word]):
-            found.setdefault(str(source.path), source)
-    return list(found.values())
+    return find_sources(words, by_path=False)
 
 
 def prepare_scans(
@@ -46,7 +43,12 @@ def prepare_scans(
     """Prepares scans in order, `workers` at a time, as `brainjax prepare` would.
 
     Only a few volumes are held at once, however many scans there are.
+
+    Raises:
+      InputRefusedError: no worker.
     """
+    if workers < 1:
+        raise InputRefusedError(f"workers: wanted at least 1, got {workers}")
 
     def prepare(source: Source) -> Prepared:
         try:
@@ -55,6 +57,9 @@ def prepare_scans(
             )
         except InputRefusedError as error:
             return Prepared(source, None, str(error))
+        except Exception as error:  # one odd file must not lose the others' answers
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return Prepared(source, None, f"{source.path}: {reason}")
         return Prepared(source, volume.codes, "")
 
     waiting = iter(sources)
@@ -83,7 +88,8 @@ def check_out(out: Path | None) -> None:
     """Refuses an output that could not be written, before the work is done.
 
     Raises:
-      InputRefusedError: neither .csv nor .parquet, or its folder is missing.
+      InputRefusedError: neither .csv nor .parquet, a folder, or in a folder that is
+        missing or may not be written.
     """
     if out is None:
         return
@@ -91,3 +97,7 @@ def check_out(out: Path | None) -> None:
         raise InputRefusedError(f"{out}: wanted .csv or .parquet, got {out.suffix!r}")
     if not out.absolute().parent.is_dir():
         raise InputRefusedError(f"{out}: wanted an existing folder, got none")
+    if out.is_dir():
+        raise InputRefusedError(f"{out}: wanted a file, got a folder")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise InputRefusedError(f"{out}: wanted a folder to write in, got no right to")

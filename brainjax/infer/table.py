@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from brainjax.errors import MissingExtraError
+from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.store import write_atomically
 
 Columns = dict[str, list[Any]]
@@ -17,12 +17,19 @@ def write_table(columns: Columns, out: Path | None) -> None:
 
     Raises:
       MissingExtraError: Parquet without pyarrow.
+      InputRefusedError: the file cannot be written.
     """
     if out is None:
         sys.stdout.write(_csv(columns))
         return
     parquet = out.suffix == ".parquet"
-    write_atomically(out, _parquet(columns) if parquet else _csv(columns).encode())
+    data = _parquet(columns) if parquet else _csv(columns).encode()
+    try:
+        write_atomically(out, data)
+    except OSError as error:
+        raise InputRefusedError(
+            f"{out}: wanted a file to write, got {error.strerror}"
+        ) from None
 
 
 def _csv(columns: Columns) -> str:

@@ -118,8 +118,10 @@ def check_recipe(out: Path, recipe: Recipe) -> None:
     facts = read_facts(out)
     if facts is not None and facts["recipe_hash"] != recipe.hash:
         raise InputRefusedError(
-            f"{out}: wanted a folder of recipe {recipe.hash}, got one of recipe "
-            f"{facts['recipe_hash']}; prepare into another folder"
+            f"{out}: wanted a folder of recipe {recipe.name} {recipe.hash} "
+            f"({recipe.spacing:g} mm), got one of recipe {facts['recipe']['name']} "
+            f"{facts['recipe_hash']} ({facts['recipe']['spacing']:g} mm); prepare "
+            "into another folder"
         )
 
 
@@ -255,7 +257,14 @@ def _log_twins(sources: list[Source], keys: list[str]) -> None:
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Makes `out` and keeps a second call, in this process or another, out of it."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputRefusedError(
+            f"{out}: wanted a folder to write in, got {error.strerror}"
+        ) from None
+    if not os.access(out, os.W_OK):
+        raise InputRefusedError(f"{out}: wanted a folder to write in, got no right to")
     folder = os.open(out, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

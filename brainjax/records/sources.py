@@ -37,8 +37,10 @@ class Source(NamedTuple):
     mask: str | None = None
 
 
-def find_sources(words: Iterable[str | Path]) -> list[Source]:
-    """Gives the scans of files, folders and tables, sorted by path, each once.
+def find_sources(words: Iterable[str | Path], *, by_path: bool = True) -> list[Source]:
+    """Gives the scans of files, folders and tables, each once.
+
+    Sorted by path, or in the order of the words and of the rows of their tables.
 
     A table (.csv, .tsv) has a column path (relative to the table) and a column subject,
     and may have session, sequence and mask. Elsewhere names tell: `sub-01_ses-2_T1w` as
@@ -64,7 +66,8 @@ def find_sources(words: Iterable[str | Path]) -> list[Source]:
             found.setdefault(place, source)
     if not found and not tabled:
         raise InputRefusedError("sources: wanted a file, folder or table, got none")
-    return sorted((found | tabled).values(), key=lambda source: source.path)
+    sources = list((found | tabled).values())
+    return sorted(sources, key=lambda source: source.path) if by_path else sources
 
 
 def describe(path: str | Path) -> Source:

@@ -37,15 +37,21 @@ def write_report(
       `out`.
 
     Raises:
-      InputRefusedError: no run given, a folder that is not a run, no such cohort.
+      InputRefusedError: no run given, a folder that is not a run, no such cohort, a
+        file that cannot be written.
       MissingExtraError: matplotlib or jinja2 is not installed.
     """
     template = _template()
     loaded = load_runs(runs)
     page = template.render(title=title, **_content(loaded, cohort))
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, page.encode())
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page.encode())
+    except OSError as error:
+        raise InputRefusedError(
+            f"{out}: wanted a file to write, got {error.strerror}"
+        ) from None
     return out
 
 

@@ -34,7 +34,8 @@ class RunFolder:
         """Writes the config, or checks that the folder holds the very same one.
 
         Raises:
-          InputRefusedError: the folder belongs to a run with another config.
+          InputRefusedError: the folder belongs to a run with another config, or is
+            none that can be written.
         """
         if self.config.exists():
             difference = first_difference(read_json(self.config), config)
@@ -45,8 +46,13 @@ class RunFolder:
                     f"{asked!r}; choose another --workdir or the same config"
                 )
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.config, config)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.config, config)
+        except OSError as error:
+            raise InputRefusedError(
+                f"{self.path}: wanted a folder to write in, got {error.strerror}"
+            ) from None
 
 
 def read_json(path: Path) -> Any:

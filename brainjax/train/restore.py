@@ -124,6 +124,7 @@ def refuse_other_recipe(run: Run, recipe: Recipe, source: str | Path) -> None:
     """Raises InputRefusedError where volumes were made by another recipe."""
     if recipe.hash != run.recipe.hash:
         raise InputRefusedError(
-            f"{source}: made by recipe {recipe.name} {recipe.hash}, "
-            f"{run.folder} learnt from {run.recipe.name} {run.recipe.hash}"
+            f"{source}: made by recipe {recipe.name} {recipe.hash} "
+            f"({recipe.spacing:g} mm), {run.folder} learnt from {run.recipe.name} "
+            f"{run.recipe.hash} ({run.recipe.spacing:g} mm)"
         )

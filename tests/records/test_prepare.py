@@ -299,9 +299,10 @@ def _fatal_fourth(source):
     return staging_module.stage(staging_module._job, source)
 
 
-def test_another_recipe_is_refused_with_both_hashes(copied, sources):
+def test_another_recipe_is_refused_with_both_hashes_and_spacings(copied, sources):
     other = make_recipe(spacing=16.0)
-    with pytest.raises(InputRefusedError, match=f"{other.hash}.*{RECIPE.hash}"):
+    both = rf"{other.hash} \(16 mm\).*{RECIPE.hash} \(8 mm\)"
+    with pytest.raises(InputRefusedError, match=both):
         prepare(sources, copied, other, progress=False)
 
 
