@@ -239,7 +239,10 @@ def _add(verbs, action, text: str) -> argparse.ArgumentParser:
 
 def _workers(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes"
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 8),
+        help="scans at a time",
     )
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ml_collections import ConfigDict
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 _WORDS = {"true": True, "false": False}
 
 
+@runtime_checkable
 class Config(Protocol):
     """A ConfigDict as type checkers should see it: a value has the type of its file.
 
@@ -70,6 +71,19 @@ def construct(
     except TypeError as error:
         raise InputRefusedError(f"config.{section}: {error}") from None
     return constructor(*arguments, **keywords)
+
+
+def need(config: Config, *keys: str) -> None:
+    """Refuses a config of another kind of run: each of these keys must be there.
+
+    Raises InputRefusedError that names the first one missing.
+    """
+    for key in keys:
+        if key not in to_dict(config):
+            raise InputRefusedError(
+                f"config: wanted {key}, got a config without it; is it meant for "
+                "another verb?"
+            )
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.view = (96, 96, 96)
     config.data = ConfigDict({"path": "runs/prepared", "source": "stream"})
     config.split = ConfigDict(
-        {"seed": 0, "val": 0.02, "test": 0.0, "stratify": "", "folds": 0, "fold": 0}
+        {"seed": 0, "val": 0.1, "test": 0.25, "stratify": "", "folds": 0, "fold": 0}
     )
     config.augment = ConfigDict({"crop": (0.33, 1.0)})
     config.encoder = ConfigDict(

@@ -102,7 +102,10 @@ def test_only_the_newest_and_the_best_are_kept(tmp_path):
     assert checkpoints.best_step() == 1
     assert Checkpoints(tmp_path, best="max").best_step() == 3
     with pytest.raises(ValueError, match="wants metrics"):
-        checkpoints.save(9, {"a": jnp.ones(2)}, {})
+        checkpoints.save(9, {"a": jnp.ones(2)}, {}, metrics={"loss": 0.0})
+    checkpoints.save(9, {"a": jnp.ones(2)}, {}, wait=True)  # as SIGTERM does
+    assert checkpoints.latest() == 9
+    assert checkpoints.best_step() == 1
     checkpoints.close()
 
 

@@ -86,9 +86,10 @@ class Checkpoints:
         Returns once the arrays are copied, so that the state may be donated; writing
         and hashing go on in the background, and an error there is raised by the next
         call. A save still in flight is waited for, never skipped. With `wait` it
-        returns when the step is on disk, hashed and listed.
+        returns when the step is on disk, hashed and listed. A step saved without
+        metrics is never the best.
         """
-        if self._best and "score" not in (metrics or {}):
+        if self._best and metrics is not None and "score" not in metrics:
             raise ValueError(
                 f"best={self._best!r} wants metrics['score'], got {metrics}"
             )
@@ -153,7 +154,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Lists the finished steps, oldest first; touches no array."""
-        return [step for step in self._on_disk() if self._finished(step)]
+        found = (step for step in self._on_disk() if self._finished(step))
+        return [step for step in found if step not in self._damaged]
 
     def latest(self) -> int | None:
         """Gives the newest finished step, or None; its hashes are not checked here."""

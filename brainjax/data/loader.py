@@ -7,7 +7,7 @@ uninterrupted iterator gives from step k on, whatever the number of threads.
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -22,6 +22,7 @@ ATTEMPTS = 64
 LAST_POSITION = 2**31 - 1
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """What the loader needs of a data set; records.store.RecordDataset has it.
 

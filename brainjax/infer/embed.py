@@ -91,7 +91,7 @@ def run_on_scans(
                 yield prepared.codes
 
     encode = make_encode(run.graphdef, view=run.view, method=method)
-    outputs = encode_scans(encode, run.params, run.batch_stats, codes(), batch=4)
+    outputs = encode_scans(encode, run.params, run.batch_stats, codes())
     return done, outputs, failures
 
 

@@ -19,8 +19,13 @@ from brainjax.infer.table import write_table
 from brainjax.records.store import RecordDataset, open_dataset
 from brainjax.tasks import Classification
 from brainjax.train.folder import RunFolder, read_json, write_json
-from brainjax.train.restore import Run, load_run, refuse_other_recipe
-from brainjax.train.scans import Split, split_scans
+from brainjax.train.restore import (
+    Run,
+    load_run,
+    refuse_other_recipe,
+    refuse_seen_subjects,
+)
+from brainjax.train.scans import Split, name_subjects, split_scans
 
 
 def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, Any]:
@@ -46,9 +51,10 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
     refuse_other_recipe(loaded, dataset.recipe, path)
     suffix = f"_{prepared.resolve().name}" if prepared else ""
     if prepared:
-        split = _all_as_test(dataset, loaded, prepared)
+        split = _all_as_test(dataset, loaded)
     else:
         split = construct("split", split_scans, dataset=dataset, **config["split"])
+    refuse_seen_subjects(loaded, name_subjects(dataset, split.test), path)
     result = {
         "split": "all" if prepared else "test",
         "data": str(path),
@@ -66,12 +72,11 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
     return result
 
 
-def _all_as_test(dataset: RecordDataset, run: Run, prepared: Path) -> Split:
-    shared = sorted({row["subject"] for row in dataset.rows} & set(run.subjects))
-    if shared:
+def _all_as_test(dataset: RecordDataset, run: Run) -> Split:
+    if run.task is None:
         raise InputRefusedError(
-            f"{prepared}: wanted subjects that {run.folder} never saw, got "
-            f"{len(shared)} it learnt from, such as {shared[0]}"
+            f"{run.folder}: wanted a fine-tuned run for another data set, got a "
+            "pretraining one, which has no task to answer"
         )
     nobody = np.zeros(0, np.int64)
     return Split(nobody, nobody, np.arange(len(dataset)))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from brainjax.errors import InputRefusedError
+from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.sources import Source, find_sources
 from brainjax.train.restore import Run
 from brainjax.volume.recipe import Recipe, prepare_volume
@@ -95,6 +96,8 @@ def check_out(out: Path | None) -> None:
         return
     if out.suffix not in (".csv", ".parquet"):
         raise InputRefusedError(f"{out}: wanted .csv or .parquet, got {out.suffix!r}")
+    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise MissingExtraError("pyarrow", "parquet")
     if not out.absolute().parent.is_dir():
         raise InputRefusedError(f"{out}: wanted an existing folder, got none")
     if out.is_dir():

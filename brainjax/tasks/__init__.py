@@ -4,11 +4,7 @@ To add a task: one file, one row in `TASKS`, one row in `evaluate/scores.py`.
 """
 
 import inspect
-from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
-
-import numpy as np
-from jaxtyping import Array, Float, Num
+from typing import Any
 
 from brainjax.errors import InputRefusedError
 from brainjax.tasks.classification import Classification
@@ -25,45 +21,13 @@ __all__ = [
 ]
 
 
-class Task(Protocol):
-    """What every task has; `Regression` and `Classification` explain it.
+Task = Regression | Classification
+"""What the rest of brainjax takes for a task.
 
-    Attributes:
-      name: row of `TASKS`; constant_name: of `constant`, in words.
-      target, unit: the label and its unit.
-      outputs: width of the head; constant: the output [k] that looks at no scan.
-    """
-
-    name: ClassVar[str]
-    constant_name: ClassVar[str]
-
-    @property
-    def target(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def outputs(self) -> int: ...
-    @property
-    def constant(self) -> Float[np.ndarray, " k"]: ...
-
-    def fit(self, values: Sequence[Any], /) -> "Task": ...
-
-    def encode(
-        self, values: Sequence[Any], /
-    ) -> tuple[Num[np.ndarray, " n"], Float[np.ndarray, " n"]]: ...
-
-    def loss(
-        self,
-        outputs: Float[Array, "b k"],
-        targets: Num[Array, " b"],
-        weights: Float[Array, " b"],
-        /,
-    ) -> Float[Array, ""]: ...
-
-    def columns(self, outputs: Float[np.ndarray, "n k"], /) -> dict[str, list[Any]]: ...
-
-    def to_dict(self) -> dict[str, Any]: ...
-
+Each has `name` (its row of `TASKS`), `constant_name` (of `constant`, in words),
+`target` and `unit`; once fitted, `outputs` (width of the head), `constant` (the output
+[k] that looks at no scan), `encode`, `loss` and `columns`; and `fit` and `to_dict`.
+"""
 
 TASKS = {"regression": Regression, "classification": Classification}
 """Tasks by the name a config gives."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainjax.augment import make_augmentation
-from brainjax.configuration import Config, construct, to_dict
+from brainjax.configuration import Config, construct, need, to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
 from brainjax.optim import make_optimizer
@@ -24,8 +24,15 @@ from brainjax.train.restore import (
     load_run,
     make_network,
     refuse_other_recipe,
+    refuse_seen_subjects,
 )
-from brainjax.train.scans import Split, few_subjects, split_scans
+from brainjax.train.scans import (
+    Split,
+    few_subjects,
+    hash_scans,
+    name_subjects,
+    split_scans,
+)
 from brainjax.train.session import Session
 from brainjax.train.state import Blueprint, State, make_blueprint
 from brainjax.train.step import make_finetune_update
@@ -82,6 +89,8 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
         **config.train,
     )
     validate.log = session.log
+    if session.finished:
+        return folder
     scans = _open_scans(plan, session, seed=config.seed)
     augmentation = construct(
         "augment", make_augmentation, view=plan.view, **config.augment
@@ -109,6 +118,7 @@ def plan_finetuning(config: Config) -> Plan:
     Raises:
       InputRefusedError: what is named does not exist or does not fit together.
     """
+    need(config, "init", "task", "augment", "head")
     _choose("weights", config.weights, WEIGHTS)
     _choose("mode", config.mode, MODES)
     dataset = open_dataset(config.data.path)
@@ -122,6 +132,9 @@ def plan_finetuning(config: Config) -> Plan:
     view = like.view if like else tuple(config.view)
     encoder = like.network["encoder"] if like else to_dict(config.encoder)
     split = labelled_split(config, dataset)
+    if config.weights == "pretrained" and like is not None:
+        tested = name_subjects(dataset, split.test)
+        refuse_seen_subjects(like, tested, config.data.path)
     task = construct("task", make_task, **config.task)
     labels = dataset.labels(config.task.target)
     task = task.fit([labels[i] for i in split.train])
@@ -187,13 +200,18 @@ def _blueprint(config: Config, plan: Plan) -> Blueprint:
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
+    subjects = name_subjects(plan.dataset, plan.split.train, plan.split.val)
+    if plan.donor:
+        subjects += plan.donor.subjects
     return describe_run(
         kind="finetune",
         network=plan.network,
         view=plan.view,
         recipe=plan.dataset.recipe,
         task=plan.task,
-        subjects=sorted({plan.dataset.rows[i]["subject"] for i in plan.split.train}),
+        subjects=subjects,
+        data=hash_scans(plan.dataset, plan.split.train),
+        donor=plan.donor.checkpoint if plan.donor else "",
     )
 
 

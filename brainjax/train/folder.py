@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
 from brainjax.records.store import write_atomically
 
@@ -33,12 +34,20 @@ class RunFolder:
     def claim(self, config: dict) -> None:
         """Writes the config, or checks that the folder holds the very same one.
 
+        A folder without a finished checkpoint has nothing to lose and takes any.
+
         Raises:
           InputRefusedError: the folder belongs to a run with another config, or is
             none that can be written.
         """
-        if self.config.exists():
-            difference = first_difference(read_json(self.config), config)
+        present = read_json(self.config) if self.config.exists() else None
+        if present is not None and "kind" not in present:
+            raise InputRefusedError(
+                f"{self.path}: wanted a run's folder or a new one, got a config.json "
+                "that is no run's"
+            )
+        if present is not None and Checkpoints(self.checkpoints).steps():
+            difference = first_difference(present, config)
             if difference:
                 key, was, asked = difference
                 raise InputRefusedError(

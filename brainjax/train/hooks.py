@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from brainjax.checkpoint import Checkpoints
+from brainjax.records.store import write_atomically
 from brainjax.train.folder import RunFolder, finite
 from brainjax.train.state import State
 
@@ -123,7 +124,7 @@ def _keep_lines_until(path: Path, step: int) -> float:
             break
         kept.append(line)
         seconds = row["seconds"]
-    path.write_text("".join(f"{line}\n" for line in kept))
+    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
     return seconds
 
 
@@ -166,6 +167,7 @@ class Save:
         self.checkpoints, self.extra, self.every = checkpoints, extra, every
         self.measure = measure
         self.asked_to_stop = False
+        self.latest = -1
 
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
@@ -181,15 +183,26 @@ class Save:
             signal.signal(signal.SIGTERM, before)
 
     def __call__(self, step: int, state: State, metrics: dict) -> None:
+        due = step % self.every == 0
+        if due or self.asked_to_stop:
+            self.now(step, state, scored=due, wait=self.asked_to_stop)
         if self.asked_to_stop:
-            self.now(step, state)
             raise Terminated(step)
-        if step % self.every == 0:
-            self.now(step, state, wait=False)
 
-    def now(self, step: int, state: State, *, wait: bool = True) -> None:
-        """Saves this step if it is not there yet."""
-        if step in self.checkpoints.steps():
+    def now(
+        self, step: int, state: State, *, scored: bool = True, wait: bool = True
+    ) -> None:
+        """Saves this step if it is not there yet.
+
+        An unscored step is never the best: when SIGTERM comes must not decide which
+        step a run answers with.
+        """
+        if wait:
+            self.checkpoints.wait()
+        if step == self.latest or step in self.checkpoints.steps():
             return
-        scores = {"score": self.measure(step, state)} if self.measure else None
+        self.latest = step
+        scores = None
+        if self.measure and scored:
+            scores = {"score": self.measure(step, state)}
         self.checkpoints.save(step, state, self.extra, metrics=scores, wait=wait)

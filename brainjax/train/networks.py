@@ -37,6 +37,8 @@ class Predictor(nnx.Module):
         self, volumes: Float[Array, "b x y z 1"], keys: Array | None = None
     ) -> Float[Array, "b k"]:
         """Gives the head's outputs; one key a scan switches dropout on."""
+        if self.frozen:
+            self.encoder.eval()  # running statistics are frozen too
         features = self.encode(volumes)
         if self.frozen:
             # Nothing below needs a gradient, so none is computed.

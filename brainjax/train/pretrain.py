@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from brainjax.augment import Augmentation, make_augmentation
-from brainjax.configuration import Config, construct, to_dict
+from brainjax.configuration import Config, construct, need, to_dict
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
 from brainjax.records.store import RecordDataset, open_dataset
@@ -13,7 +13,7 @@ from brainjax.train.folder import RunFolder
 from brainjax.train.input import Input, open_input
 from brainjax.train.probe import FrozenFeatures, Probe, write_views
 from brainjax.train.restore import describe_run, make_network
-from brainjax.train.scans import Split, split_scans
+from brainjax.train.scans import Split, hash_scans, name_subjects, split_scans
 from brainjax.train.session import Session
 from brainjax.train.state import Blueprint, make_blueprint
 from brainjax.train.step import Update, make_pretrain_update
@@ -35,6 +35,7 @@ def pretrain(config: Config, workdir: str | Path) -> RunFolder:
       DivergedError: too many steps in a row were not finite.
       Terminated: SIGTERM came; the state is saved.
     """
+    need(config, "augment", "encoder", "projector", "loss", "probe")
     dataset = open_dataset(config.data.path)
     split = construct("split", split_scans, dataset=dataset, **config.split)
     blueprint, augmentation = plan_pretraining(config), _augmentation(config)
@@ -42,6 +43,8 @@ def pretrain(config: Config, workdir: str | Path) -> RunFolder:
     folder.claim({"kind": "pretrain", **to_dict(config)})
     extra = _describe(config, dataset, split)
     session = construct("train", Session, folder, blueprint, extra, **config.train)
+    if session.finished:
+        return folder
     features = FrozenFeatures(dataset, split, blueprint.graphdef, tuple(config.view))
     probe = construct("probe", Probe, features, session.log, **config.probe)
     update = _update(config, blueprint, augmentation)
@@ -76,7 +79,8 @@ def _describe(config: Config, dataset: RecordDataset, split: Split) -> dict[str,
         view=config.view,
         recipe=dataset.recipe,
         task=None,
-        subjects=sorted({dataset.rows[i]["subject"] for i in split.train}),
+        subjects=name_subjects(dataset, split.train),
+        data=hash_scans(dataset, split.train),
     )
 
 

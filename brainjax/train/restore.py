@@ -1,5 +1,6 @@
 """A finished or interrupted run, read back: network, parameters, recipe, task."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ class Run(NamedTuple):
       graphdef, params, batch_stats: the network.
       step: of the checkpoint.
       checkpoint: its hash, 12 hex characters.
-      subjects: names of the subjects it learnt from.
+      subjects: names of the subjects it learnt from or chose its best step by, those
+        of its donor included.
     """
 
     folder: Path
@@ -55,16 +57,24 @@ def describe_run(
     view: tuple[int, ...],
     recipe: Recipe,
     task: Task | None,
-    subjects: list[str],
+    subjects: Iterable[str],
+    data: str,
+    donor: str = "",
 ) -> dict[str, Any]:
-    """Gives what `load_run` needs beside the arrays, as JSON for the checkpoint."""
+    """Gives what goes beside the arrays into every checkpoint, as JSON.
+
+    A resumed run must agree with all of it: `data` is the hash of the volumes learnt
+    from, `donor` that of the checkpoint the encoder came from.
+    """
     return {
         "kind": kind,
         "network": network,
         "view": list(view),
         "recipe": recipe.to_dict(),
         "task": None if task is None else task.to_dict(),
-        "subjects": subjects,
+        "subjects": sorted(set(subjects)),
+        "data": data,
+        "donor": donor,
     }
 
 
@@ -118,6 +128,17 @@ def load_run(folder: str | Path) -> Run:
         checkpoint=found.hash,
         subjects=extra["subjects"],
     )
+
+
+def refuse_seen_subjects(run: Run, subjects: Iterable[str], source: str | Path) -> None:
+    """Raises InputRefusedError where a run is to be tested on what it learnt from."""
+    shared = sorted(set(subjects) & set(run.subjects))
+    if shared:
+        raise InputRefusedError(
+            f"{source}: wanted test subjects that {run.folder} never saw, got "
+            f"{len(shared)} it learnt from, such as {shared[0]}; use the split that it "
+            "was trained with"
+        )
 
 
 def refuse_other_recipe(run: Run, recipe: Recipe, source: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Which scans a run trains on, validates on and never sees, by subject."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -82,3 +83,15 @@ def few_subjects(
         )
     drawn = np.random.default_rng([seed, count]).permutation(present)[:count]
     return indices[np.isin(ids, drawn)]
+
+
+def name_subjects(dataset: RecordDataset, *parts: Int[np.ndarray, " n"]) -> list[str]:
+    """Gives the subjects of some scans, by name, each once."""
+    indices = np.concatenate(parts)
+    return sorted({dataset.rows[int(index)]["subject"] for index in indices})
+
+
+def hash_scans(dataset: RecordDataset, indices: Int[np.ndarray, " n"]) -> str:
+    """Gives 12 hex characters that change with any volume, or their order."""
+    codes = [dataset.rows[int(index)]["codes_sha256"] for index in indices]
+    return hashlib.sha256("".join(codes).encode()).hexdigest()[:12]

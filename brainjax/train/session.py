@@ -1,10 +1,14 @@
 """One run from start or resume to its last checkpoint; shared by every kind of run."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+
 from brainjax.checkpoint import Checkpoints
-from brainjax.train.folder import RunFolder
+from brainjax.errors import InputRefusedError
+from brainjax.train.folder import RunFolder, first_difference
 from brainjax.train.hooks import MetricLog, Save, StopWhenDiverged, progress_bar
 from brainjax.train.loop import Hook, train
 from brainjax.train.restore import BEST
@@ -40,13 +44,20 @@ class Session:
         start: Callable[[], State] | None = None,
         measure: Callable[[int, State], float] | None = None,
     ):
+        if jax.process_count() > 1:
+            raise InputRefusedError(
+                f"{folder.path}: wanted one process, got {jax.process_count()}: "
+                "runs of several are not supported yet"
+            )
         self.steps, self.batch, self.patience = steps, batch, patience
-        self.mesh = blueprint.mesh
+        self.folder, self.mesh = folder, blueprint.mesh
         self.checkpoints = Checkpoints(folder.checkpoints, best=BEST[extra["kind"]])
         if self.checkpoints.latest() is None:
             self.state = (start or blueprint.initialise)()
         else:
-            self.state = self.checkpoints.restore(blueprint.abstract).state
+            found = self.checkpoints.restore(blueprint.abstract)
+            _check_same(folder, found.extra, extra)
+            self.state = found.state
         self.start = int(self.state["step"])
         self.log = MetricLog(folder, start=self.start, every=log_every, batch=batch)
         self.save = Save(self.checkpoints, extra, every=save_every, measure=measure)
@@ -68,7 +79,31 @@ class Session:
             self.save.now(self.steps, self.state)
         return self.state
 
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier call took the run to its last step and summed it up."""
+        return self.start >= self.steps and self.folder.summary.exists()
+
     def close(self) -> None:
         """Waits for what is being written."""
         self.checkpoints.close()
         self.log.close()
+
+
+def _check_same(folder: RunFolder, was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses to go on with other data than the run began with.
+
+    Raises:
+      InputRefusedError: recipe, subjects, labels, volumes or donor changed meanwhile.
+    """
+    difference = first_difference(was, json.loads(json.dumps(now)))
+    if difference:
+        key, before, after = difference
+        shown = [
+            text if len(text) < 60 else text[:57] + "..."
+            for text in (repr(before), repr(after))
+        ]
+        raise InputRefusedError(
+            f"{folder.path}: this run began with {key} = {shown[0]}, now it is "
+            f"{shown[1]}; choose another --workdir or restore the data"
+        )

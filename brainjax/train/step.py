@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from brainjax.augment import Augmentation, random_views, view_keys
+from brainjax.errors import InputRefusedError
 from brainjax.losses import contrastive_metrics, ntxent
 from brainjax.models.pure import run
 from brainjax.optim import skip_nonfinite
@@ -35,7 +36,13 @@ def make_pretrain_update(
 
     The step takes `{"volumes": uint8 [b,x,y,z], "subjects": int32 [b], "positions":
     int32 [b]}` and gives the new state and scalars.
+
+    Raises InputRefusedError where the temperature is not positive.
     """
+    if not temperature > 0:
+        raise InputRefusedError(
+            f"config.loss.temperature: wanted > 0, got {temperature}"
+        )
 
     def loss_of(params, batch_stats, views, subjects):
         projected, batch_stats = run(
@@ -137,7 +144,7 @@ def _descend(
         **metrics,
         "loss": loss,
         "gradient_norm": norm,
-        "learning_rate": schedule(state["step"]),
+        "learning_rate": schedule(state["step"] - state["skipped"]),
         "skipped": after["skipped"],
         "skipped_in_a_row": after["skipped_in_a_row"],
     }

@@ -54,7 +54,10 @@ def read_nifti(path: str | Path) -> NiftiFile:
             f"got {len(body)}"
         )
     stored = np.frombuffer(body, dtype, count, offset).reshape(shape, order="F")
-    slope, intercept = header.get_slope_inter()
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise InputRefusedError(f"{path}: damaged NIfTI header: {error}") from None
     return NiftiFile(
         header,
         stored,
