@@ -58,6 +58,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.user: $(VENV)/bin/python pyproject.toml requirements.lock
+	@echo "Installing into $(VENV), about a minute; then the quickstart takes about 6."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[phantom,report]'
 	touch $@
 

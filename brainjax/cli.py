@@ -10,13 +10,16 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from brainjax import __version__
 from brainjax.errors import InputRefusedError
 
 GOOD, OURS, REFUSED = 0, 1, 2
+
+Failures = Sequence[tuple[str, str]]
+"""Path and reason of every scan that was refused."""
 
 _REPEATED = re.compile(r"([A-Z][^:]{3,80}: )\1+")
 """How XLA tells of a failure: once for every call it passed on its way up."""
@@ -95,32 +98,14 @@ def predict(options: argparse.Namespace) -> int:
     """Answers from raw scans; refused if any scan was."""
     from brainjax.infer.predict import predict as answer
 
-    return _listed(
-        answer(
-            options.run,
-            options.scans,
-            out=options.out,
-            recipe=options.recipe,
-            orientation=options.orientation,
-            workers=options.workers,
-        )
-    )
+    return _answer(answer, options)
 
 
 def embed(options: argparse.Namespace) -> int:
     """Writes the features of raw scans; refused if any scan was."""
     from brainjax.infer.embed import embed as answer
 
-    return _listed(
-        answer(
-            options.run,
-            options.scans,
-            out=options.out,
-            recipe=options.recipe,
-            orientation=options.orientation,
-            workers=options.workers,
-        )
-    )
+    return _answer(answer, options)
 
 
 def report(options: argparse.Namespace) -> int:
@@ -137,6 +122,19 @@ def doctor(options: argparse.Namespace) -> int:
     from brainjax.report.doctor import show_machine
 
     return GOOD if show_machine() else REFUSED
+
+
+def _answer(verb: Callable[..., Failures], options: argparse.Namespace) -> int:
+    """Runs predict or embed, which take the same words."""
+    failures = verb(
+        options.run,
+        options.scans,
+        out=options.out,
+        recipe=options.recipe,
+        orientation=options.orientation,
+        workers=options.workers,
+    )
+    return _listed(failures)
 
 
 def _listed(failures: Sequence[tuple[str, str]]) -> int:

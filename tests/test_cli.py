@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 
 from brainjax.cli import main
@@ -56,6 +57,23 @@ def test_embed_gives_one_row_a_scan_in_the_order_given(house, tiny_cohort, tmp_p
     run = json.loads((house / "encoder" / "summary.json").read_text())
     assert {row["recipe"] for row in table} == {run["recipe"]}
     assert {row["checkpoint"] for row in table} == {run["checkpoint"]}
+
+
+def test_however_a_scan_is_stored_it_has_one_embedding(house, tiny_cohort, tmp_path):
+    image = nib.load(tiny_cohort / "sub-05_T1w.nii.gz")
+    scans = []
+    for codes in ("RAS", "LPS", "AIR", "SLP"):
+        turn = nib.orientations.axcodes2ornt(codes)
+        turned = image.as_reoriented(
+            nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), turn)
+        )
+        scans.append(str(tmp_path / f"{codes}_T1w.nii.gz"))
+        nib.save(turned, scans[-1])
+    out = tmp_path / "f.csv"
+    assert main(["embed", str(house / "encoder"), *scans, "--out", str(out)]) == 0
+    features = {tuple(list(row.values())[-16:]) for row in rows(out)}
+    assert len(rows(out)) == 4
+    assert len(features) == 1
 
 
 def test_predict_equals_evaluate_and_states_its_unit(house, tiny_cohort, tmp_path):
