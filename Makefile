@@ -10,8 +10,8 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 .PHONY: quickstart test test-all lint format bench lock clean
 
 quickstart: $(VENV)/.user
-	@echo "The quickstart now takes about 6 minutes on two CPU cores: phantoms and"
-	@echo "prepare 0.5, pretrain 3.5, fine-tune twice 2.5. It downloads nothing more."
+	@echo "The quickstart now takes about 5 minutes on two CPU cores: phantoms and"
+	@echo "prepare 0.5, pretrain 3, fine-tune twice 2. It downloads nothing more."
 	$(BIN)/brainjax phantom --subjects $(SUBJECTS) --spacing 4 --out $(OUT)/phantoms
 	$(BIN)/brainjax prepare $(OUT)/phantoms --labels $(OUT)/phantoms/participants.tsv \
 	  --spacing 4 --out $(OUT)/prepared
@@ -58,7 +58,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.user: $(VENV)/bin/python pyproject.toml requirements.lock
-	@echo "Installing into $(VENV), about a minute; then the quickstart takes about 6."
+	@echo "Installing into $(VENV), about a minute; then the quickstart takes about 5."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[phantom,report]'
 	touch $@
 
