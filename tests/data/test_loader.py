@@ -136,4 +136,4 @@ def test_a_resident_set_gives_the_same_batches():
 @pytest.mark.parametrize(("indices", "got"), [([], "no records"), ([1], "record 1")])
 def test_a_resident_set_of_nothing_is_refused(indices, got):
     with pytest.raises(InputRefusedError, match=f"got {got}"):
-        load_resident(Fake(3, (1,)), np.asarray(indices))
+        load_resident(Fake(3, (1,)), np.asarray(indices, dtype=int))
