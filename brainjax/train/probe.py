@@ -1,13 +1,14 @@
 """What frozen features know, while an encoder is being pretrained."""
 
 import json
+import logging
 from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from brainjax.augment import Augmentation, random_views, view_keys
 from brainjax.errors import InputRefusedError
@@ -16,9 +17,10 @@ from brainjax.evaluate.probes import probe_scores
 from brainjax.records.store import RecordDataset
 from brainjax.train.folder import RunFolder
 from brainjax.train.hooks import MetricLog
-from brainjax.train.input import read_volumes
 from brainjax.train.scans import Split
 from brainjax.train.state import State
+
+log = logging.getLogger("brainjax")
 
 PICTURED = 6
 """Pairs of views kept for the report."""
@@ -41,8 +43,9 @@ class FrozenFeatures:
         limit: int = 500,
     ):
         self.dataset = dataset
-        self.train, self.val = split.train[:limit], split.val[:limit]
-        self.volumes = read_volumes(dataset, np.concatenate([self.train, self.val]))
+        self.train, train = _readable(dataset, split.train[:limit])
+        self.val, val = _readable(dataset, split.val[:limit])
+        self.volumes = [*train, *val]
         self.encode = make_encode(graphdef, view=view)
 
     def __call__(self, state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -67,6 +70,21 @@ class FrozenFeatures:
             parts=np.array(parts),
             labels_json=np.array(json.dumps(labels)),
         )
+
+
+def _readable(
+    dataset: RecordDataset, indices: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " m"], list[UInt8[np.ndarray, "x y z"]]]:
+    """Gives the scans that can be read; a damaged one is named and left out."""
+    kept, volumes = [], []
+    for index in indices:
+        try:
+            volumes.append(dataset.read(int(index)))
+        except InputRefusedError as error:
+            log.warning("the probe leaves out record %d (%s)", index, error)
+            continue
+        kept.append(index)
+    return np.array(kept, dtype=np.int64), volumes
 
 
 class Probe:
@@ -119,8 +137,8 @@ def write_views(
     seed: int,
 ) -> None:
     """Writes views.npz: pairs of augmented views, as the first step would draw them."""
-    chosen = indices[:PICTURED]
-    volumes = read_volumes(dataset, chosen)
+    chosen, held = _readable(dataset, indices[:PICTURED])
+    volumes = np.stack(held)
     positions = jnp.arange(len(chosen), dtype=jnp.int32)
 
     def draw(view: int) -> Float[np.ndarray, "k x y z"]:

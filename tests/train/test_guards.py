@@ -15,12 +15,13 @@ from brainjax.infer.evaluation import evaluate_run
 from brainjax.parallel import make_mesh
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import find_sources
-from brainjax.records.store import open_dataset
+from brainjax.records.store import RecordDataset, open_dataset
 from brainjax.train.finetune import finetune
 from brainjax.train.hooks import Terminated
 from brainjax.train.input import open_input
 from brainjax.train.pretrain import pretrain
 from brainjax.train.restore import load_run
+from brainjax.train.scans import split_scans
 from brainjax.volume import make_recipe
 from tests.train.configs import CONFIGS, tiny_finetuning, tiny_pretraining
 from tests.train.test_resume import stop_after
@@ -163,3 +164,26 @@ def test_a_batch_of_one_subject_is_warned_of_once(tiny_prepared, caplog):
         next(scans)
     assert [r for r in caplog.messages if "no negatives" in r] == caplog.messages
     assert len(caplog.messages) == 1
+
+
+def test_a_damaged_record_is_replaced_and_named_and_the_run_goes_on(
+    tiny_prepared, tmp_path, monkeypatch
+):
+    config = tiny_pretraining(tiny_prepared)
+    dataset = open_dataset(tiny_prepared)
+    split = split_scans(dataset, **config.split)
+    bad = int(split.train[0])
+    read = RecordDataset.read
+
+    def damaged(self, index):
+        if index == bad:
+            raise InputRefusedError("shard: flipped bytes")
+        return read(self, index)
+
+    monkeypatch.setattr(RecordDataset, "read", damaged)
+    run = pretrain(config, tmp_path / "run")
+    summary = json.loads(run.summary.read_text())
+    assert summary["steps"] == 6
+    assert summary["bad_records"] == {
+        dataset.rows[bad]["source"]: "shard: flipped bytes"
+    }
