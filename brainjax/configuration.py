@@ -78,8 +78,9 @@ def need(config: Config, *keys: str) -> None:
 
     Raises InputRefusedError that names the first one missing.
     """
+    known = to_dict(config)
     for key in keys:
-        if key not in to_dict(config):
+        if key not in known:
             raise InputRefusedError(
                 f"config: wanted {key}, got a config without it; is it meant for "
                 "another verb?"

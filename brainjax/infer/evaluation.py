@@ -130,8 +130,9 @@ def _evaluate_features(
             f"{run.folder}: wanted training and test scans for a probe, got "
             f"{len(split.train)} and {len(split.test)}"
         )
-    train = _run(run, dataset, split.train, method="encode")
-    test = _run(run, dataset, split.test, method="encode")
+    both = np.concatenate([split.train, split.test])
+    features = _run(run, dataset, both, method="encode")
+    train, test = features[: len(split.train)], features[len(split.train) :]
     subjects = [dataset.rows[i]["subject"] for i in split.test]
     metrics: dict[str, Any] = {}
     for target in probe["targets"]:

@@ -1,7 +1,6 @@
 """From a data set to batches on the mesh: what a training step takes."""
 
 import logging
-import time
 from collections.abc import Iterator
 
 import jax
@@ -20,13 +19,12 @@ SOURCES = ("resident", "stream")
 
 
 class Input(Iterator[dict]):
-    """Batches on the mesh; counts the seconds a step had to wait for them."""
+    """Batches on the mesh, with the targets of a task where there is one."""
 
     def __init__(self, loader: Loader, dataset: RecordDataset, mesh, labels):
         self._loader, self._dataset, self._mesh = loader, dataset, mesh
         self._labels = labels
         self._warned = labels is not None  # negatives matter to contrast only
-        self.waited = 0.0
 
     @property
     def bad(self) -> dict[str, str]:
@@ -35,9 +33,7 @@ class Input(Iterator[dict]):
         return {rows[i]["source"]: why for i, why in self._loader.bad.items()}
 
     def __next__(self) -> dict[str, jax.Array]:
-        began = time.perf_counter()
         batch = next(self._loader)
-        self.waited += time.perf_counter() - began
         arrays = {
             "volumes": batch.volumes,
             "subjects": batch.subjects,
