@@ -44,11 +44,20 @@ def choice(value, allowed, name: str):
     return value
 
 
-def check_volumes(volumes: Float[Array, "b x y z 1"], shape: tuple[int, ...]) -> None:
-    """Refuses a batch that is not `[b, x, y, z, 1]` of the encoder's shape."""
-    wanted = (*shape, 1)
+def check_volumes(
+    volumes: Float[Array, "b x y z c"], shape: tuple[int, ...], channels: int = 1
+) -> None:
+    """Refuses a batch that is not `[b, x, y, z, channels]` of the encoder's shape."""
+    wanted = (*shape, channels)
     if volumes.ndim != 5 or volumes.shape[1:] != wanted:
         raise InputRefusedError(
             f"encoder: wanted volumes [batch, {', '.join(map(str, wanted))}], "
             f"got {list(volumes.shape)}"
         )
+
+
+def positive(value, name: str) -> int:
+    """Gives `value` back if it is a whole number above 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputRefusedError(f"{name}: wanted a whole number above 0, got {value}")
+    return value
