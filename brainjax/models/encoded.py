@@ -56,8 +56,10 @@ def check_volumes(
         )
 
 
-def positive(value, name: str) -> int:
-    """Gives `value` back if it is a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputRefusedError(f"{name}: wanted a whole number above 0, got {value}")
+def at_least(least: int, value, name: str) -> int:
+    """Gives `value` back if it is a whole number of `least` or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputRefusedError(
+            f"{name}: wanted a whole number of {least} or more, got {value}"
+        )
     return value

@@ -20,15 +20,31 @@ SMALL = {
     "vit": {"width": 16, "depth": 2, "heads": 2, "patch": 8},
     "cnn": {"width": 8},
     "plain_cnn": {"channels": (4, 4, 8, 8, 8)},
+    "resnet": {"depth": 10, "init_filters": 4},
+    "segresnet": {"init_filters": 4, "blocks": (1, 2)},
+    "densenet": {"init_filters": 8, "growth": 4, "blocks": (2, 2)},
 }
 # Parameters at 96 cubed. ViT-B is MONAI's 88.3 M without its qkv bias.
 COUNTS = [
     ("vit", {"size": "Ti"}, 6_159_936),
     ("vit", {"size": "S"}, 22_936_704),
     ("vit", {"size": "B"}, 88_340_736),
+    ("vit", {"size": "L"}, 306_654_208),
+    ("vit", {"size": "Ti", "patch": 8}, 5_762_112),
+    ("vit", {"size": "S", "patch": 8}, 22_141_056),
+    ("vit", {"size": "B", "patch": 8}, 86_749_440),
+    ("vit", {"size": "L", "patch": 8}, 304_532_480),
     ("vit", {"size": "B", "qkv_bias": True}, 88_368_384),
     ("cnn", {}, 2_845_728),
     ("plain_cnn", {}, 291_824),
+    ("resnet", {"depth": 10}, 14_356_416),
+    ("resnet", {"depth": 18}, 33_160_896),
+    ("resnet", {"depth": 18, "shortcut": "A"}, 32_986_176),
+    ("resnet", {"depth": 34}, 63_470_528),
+    ("resnet", {"depth": 50}, 46_158_912),
+    ("resnet", {"depth": 50, "shortcut_bias": False}, 46_155_072),
+    ("segresnet", {}, 77_760_992),
+    ("densenet", {}, 11_242_624),
 ]
 
 
