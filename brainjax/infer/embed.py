@@ -16,17 +16,18 @@ from brainjax.infer.scans import (
 )
 from brainjax.infer.table import Columns, write_table
 from brainjax.records.sources import Source
-from brainjax.train.restore import Run, load_run
+from brainjax.train.restore import Run, load_run, with_pool
 
 Failures = list[tuple[str, str]]
 
 
 def embed(
-    run: str | Path,
+    run: str | Path | Run,
     scans: Sequence[str],
     *,
     out: Path,
     recipe: str | None = None,
+    pool: str | None = None,
     orientation: str | None = None,
     workers: int = 1,
 ) -> Failures:
@@ -36,10 +37,13 @@ def embed(
     checkpoint hash, then the features, which are the last columns.
 
     Args:
-      run: a pretraining or fine-tuning run.
+      run: a run's folder, or one that was read (`interop.read_checkpoint` reads other
+        people's files).
       scans: NIfTI files, folders or tables.
       out: .csv or .parquet.
       recipe: name or hash that the run's must agree with; its own if None.
+      pool: another way from tokens to features, such as "first_token"; the run's own
+        if None.
       orientation: of scans whose header states none, such as "RAS".
       workers: scans prepared at a time.
 
@@ -50,8 +54,10 @@ def embed(
       InputRefusedError: the run, the recipe, the list of scans or the output.
     """
     check_out(out)
-    loaded = load_run(run)
+    loaded = run if isinstance(run, Run) else load_run(run)
     check_recipe(loaded, recipe)
+    if pool is not None:
+        loaded = with_pool(loaded, pool)
     sources, features, failures = run_on_scans(
         loaded, scans, method="encode", orientation=orientation, workers=workers
     )

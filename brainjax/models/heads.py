@@ -39,10 +39,13 @@ class Projector(nnx.Module):
 class Head(nnx.Module):
     """LayerNorm, dropout and one linear map from an encoder to a task's outputs.
 
+    BrainIAC's heads have no LayerNorm: `norm=False`.
+
     Args:
         width: width of the encoder.
         outputs: number of outputs of the task.
         dropout: chance of dropping an input, where keys are given.
+        norm: whether a LayerNorm comes first.
         scale: standard deviation of the linear map at the start is
             `scale / sqrt(width)`: outputs start close to 0, the mean of a
             standardised target and the even odds of classes.
@@ -57,6 +60,7 @@ class Head(nnx.Module):
         outputs: int,
         *,
         dropout: float = 0.0,
+        norm: bool = True,
         scale: float = 0.1,
         rngs: nnx.Rngs,
     ):
@@ -64,7 +68,9 @@ class Head(nnx.Module):
             raise InputRefusedError(f"dropout: wanted 0 <= dropout < 1, got {dropout}")
         self.dropout = dropout
         start = nnx.initializers.variance_scaling(scale**2, "fan_in", "normal")
-        self.norm = nnx.LayerNorm(width, use_fast_variance=False, rngs=rngs)
+        self.norm = (
+            nnx.LayerNorm(width, use_fast_variance=False, rngs=rngs) if norm else None
+        )
         self.linear = nnx.Linear(width, outputs, kernel_init=start, rngs=rngs)
 
     def __call__(
@@ -74,7 +80,9 @@ class Head(nnx.Module):
 
         A key per sample keeps the draw the same however a batch is cut up.
         """
-        hidden = self.norm(pooled.astype(jnp.float32))
+        hidden = pooled.astype(jnp.float32)
+        if self.norm is not None:
+            hidden = self.norm(hidden)
         if keys is not None and self.dropout > 0:
             hidden = drop(hidden, keys, self.dropout)
         return self.linear(hidden)

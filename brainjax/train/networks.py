@@ -1,4 +1,4 @@
-"""The two networks that are trained: encoder + projector, and encoder + head."""
+"""Networks of runs: encoder + projector, encoder + head, and an encoder alone."""
 
 import jax
 from flax import nnx
@@ -23,12 +23,43 @@ class Contrastive(nnx.Module):
         return self.encoder(volumes).pooled
 
 
+class Features(nnx.Module):
+    """An encoder alone, as other people's checkpoints bring it."""
+
+    def __init__(self, *, encoder: dict, rngs: nnx.Rngs):
+        self.encoder = make_encoder(**encoder, rngs=rngs)
+
+    def __call__(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b w"]:
+        """Gives the pooled features."""
+        return self.encoder(volumes).pooled
+
+    def encode(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b w"]:
+        """Gives the pooled features."""
+        return self(volumes)
+
+
 class Predictor(nnx.Module):
-    """An encoder under a linear head, for one task."""
+    """An encoder under a linear head, for one task.
+
+    Args:
+        encoder: keywords of the encoder.
+        head: keywords of the head.
+        outputs: width of the head.
+        frozen: whether the encoder stays as it is.
+        inputs: scans of a subject, whose features are averaged before the head.
+    """
 
     def __init__(
-        self, *, encoder: dict, head: dict, outputs: int, frozen: bool, rngs: nnx.Rngs
+        self,
+        *,
+        encoder: dict,
+        head: dict,
+        outputs: int,
+        frozen: bool,
+        inputs: int = 1,
+        rngs: nnx.Rngs,
     ):
+        self.inputs = inputs
         self.encoder = make_encoder(**encoder, rngs=rngs)
         self.head = Head(self.encoder.width, outputs, **head, rngs=rngs)
         self.frozen = frozen
@@ -48,3 +79,7 @@ class Predictor(nnx.Module):
     def encode(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b w"]:
         """Gives the pooled features, without the head."""
         return self.encoder(volumes).pooled
+
+    def answer(self, features: Float[Array, "b w"]) -> Float[Array, "b k"]:
+        """Gives the head's outputs for features, averaged over scans or not."""
+        return self.head(features)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +11,13 @@ from flax import nnx
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
-from brainjax.models.pure import to_pure
+from brainjax.models import ENCODERS
+from brainjax.models.pure import Pure, to_pure
 from brainjax.tasks import Task, task_from_dict
-from brainjax.train.networks import Contrastive, Predictor
-from brainjax.volume.recipe import Recipe
+from brainjax.train.networks import Contrastive, Features, Predictor
+from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
 
-BEST = {"pretrain": None, "finetune": "min"}
+BEST = {"pretrain": None, "finetune": "min", "encoder": None, "segmentation": None}
 """Which checkpoint a kind of run keeps beside the latest, by its score."""
 
 
@@ -23,12 +25,14 @@ class Run(NamedTuple):
     """A run's network and everything an answer of it depends on.
 
     Attributes:
-      folder: of the run.
-      kind: "pretrain" or "finetune".
+      folder: of the run, or the foreign file that it was read from.
+      kind: row of `NETWORKS`: "pretrain" and "finetune" are trained here, "encoder" and
+        "segmentation" were converted (a converted encoder with a head is "finetune").
       network: constructor keywords of the network, JSON values.
       view: the encoder's input, in voxels; the recipe's field of view fills it.
       recipe: how a raw scan becomes a volume.
-      task: what the outputs mean; None after pretraining.
+      task: what the outputs mean; None after pretraining, and where a converted file
+        does not say.
       graphdef, params, batch_stats: the network.
       step: of the checkpoint.
       checkpoint: its hash, 12 hex characters.
@@ -40,7 +44,7 @@ class Run(NamedTuple):
     kind: str
     network: dict[str, Any]
     view: tuple[int, int, int]
-    recipe: Recipe
+    recipe: AnyRecipe
     task: Task | None
     graphdef: Any
     params: dict[str, Any]
@@ -55,7 +59,7 @@ def describe_run(
     kind: str,
     network: dict[str, Any],
     view: tuple[int, ...],
-    recipe: Recipe,
+    recipe: AnyRecipe,
     task: Task | None,
     subjects: Iterable[str],
     data: str,
@@ -83,7 +87,17 @@ def make_network(kind: str, network: dict[str, Any], *, seed: int) -> nnx.Module
     return NETWORKS[kind](**network, rngs=nnx.Rngs(seed))
 
 
-NETWORKS = {"pretrain": Contrastive, "finetune": Predictor}
+NETWORKS = {
+    "pretrain": Contrastive,
+    "finetune": Predictor,
+    "encoder": Features,
+}
+"""Networks by the kind of run; each has `encode`, and its encoder as "encoder"."""
+
+
+def plan_network(kind: str, network: dict[str, Any]) -> Pure:
+    """Gives a network's structure, and the shapes of its parameters; allocates none."""
+    return to_pure(nnx.eval_shape(partial(make_network, kind, network, seed=0)))
 
 
 def load_run(folder: str | Path) -> Run:
@@ -104,9 +118,7 @@ def load_run(folder: str | Path) -> Run:
     if BEST[kind]:
         checkpoints = Checkpoints(folder / "checkpoints", best=BEST[kind])
         step = checkpoints.best_step()
-    planned = to_pure(
-        nnx.eval_shape(partial(make_network, kind, extra["network"], seed=0))
-    )
+    planned = plan_network(kind, extra["network"])
     abstract = {"params": planned.params, "batch_stats": planned.batch_stats}
     found = checkpoints.restore(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract),
@@ -119,7 +131,7 @@ def load_run(folder: str | Path) -> Run:
         kind=kind,
         network=extra["network"],
         view=tuple(extra["view"]),
-        recipe=Recipe.from_dict(extra["recipe"]),
+        recipe=recipe_from_dict(extra["recipe"]),
         task=None if extra["task"] is None else task_from_dict(extra["task"]),
         graphdef=planned.graphdef,
         params=found.state["params"],
@@ -128,6 +140,23 @@ def load_run(folder: str | Path) -> Run:
         checkpoint=found.hash,
         subjects=extra["subjects"],
     )
+
+
+def with_pool(run: Run, pool: str) -> Run:
+    """Gives the run with another way from tokens to features, such as "first_token".
+
+    Raises:
+      InputRefusedError: the encoder has no choice, or not this one.
+    """
+    encoder = run.network["encoder"]
+    known = signature(ENCODERS[encoder.get("name", "vit")]).parameters
+    if "pool" not in known:
+        raise InputRefusedError(
+            f"--pool {pool}: encoder {encoder['name']} of {run.folder} has one way only"
+        )
+    network = {**run.network, "encoder": {**encoder, "pool": pool}}
+    planned = plan_network(run.kind, network)
+    return run._replace(network=network, graphdef=planned.graphdef)
 
 
 def refuse_seen_subjects(run: Run, subjects: Iterable[str], source: str | Path) -> None:
@@ -141,11 +170,10 @@ def refuse_seen_subjects(run: Run, subjects: Iterable[str], source: str | Path) 
         )
 
 
-def refuse_other_recipe(run: Run, recipe: Recipe, source: str | Path) -> None:
+def refuse_other_recipe(run: Run, recipe: AnyRecipe, source: str | Path) -> None:
     """Raises InputRefusedError where volumes were made by another recipe."""
     if recipe.hash != run.recipe.hash:
         raise InputRefusedError(
-            f"{source}: made by recipe {recipe.name} {recipe.hash} "
-            f"({recipe.spacing:g} mm), {run.folder} learnt from {run.recipe.name} "
-            f"{run.recipe.hash} ({run.recipe.spacing:g} mm)"
+            f"{source}: made by recipe {recipe.describe()} {recipe.hash}, {run.folder} "
+            f"learnt from {run.recipe.describe()} {run.recipe.hash}"
         )

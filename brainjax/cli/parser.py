@@ -1,0 +1,156 @@
+"""The words that each verb of the command line takes."""
+
+import argparse
+import os
+from pathlib import Path
+
+from brainjax import __version__
+from brainjax.cli import verbs as actions
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describes every verb."""
+    parser = argparse.ArgumentParser(
+        prog="brainjax",
+        description="Foundation models of brain MRI. Research use only.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where an error came from"
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    _add_data_verbs(verbs)
+    _add_training_verbs(verbs)
+    _add_answer_verbs(verbs)
+    return parser
+
+
+def _add_data_verbs(verbs) -> None:
+    verb = _add(verbs, actions.phantom, "generate a cohort with known answers")
+    verb.add_argument("--subjects", type=int, default=200)
+    verb.add_argument("--out", type=Path, required=True)
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--spacing", type=float, default=2.0, help="mm")
+    verb.add_argument("--head", action="store_true", help="whole heads, not stripped")
+    verb.add_argument("--sequences", nargs="+", default=["T1w"])
+    _workers(verb)
+
+    verb = _add(verbs, actions.prepare, "raw scans to canonical volumes in shards")
+    verb.add_argument(
+        "sources", nargs="+", metavar="SRC", help="files, folders, tables"
+    )
+    verb.add_argument("--out", type=Path, required=True)
+    verb.add_argument("--labels", type=Path, help="participants.tsv or .csv")
+    verb.add_argument("--recipe", default="canonical")
+    verb.add_argument("--spacing", type=float, help="mm; 1 if left out")
+    verb.add_argument("--fov-mm", type=float, nargs=3, help="192 192 192 if left out")
+    _orientation(verb)
+    _workers(verb)
+
+
+def _add_training_verbs(verbs) -> None:
+    for action, text in (
+        (actions.pretrain, "learn an encoder from unlabelled scans"),
+        (actions.finetune, "learn a task from labelled scans"),
+    ):
+        verb = _add(verbs, action, text + "; any key: --config.train.steps=100")
+        verb.add_argument("--config", type=Path, required=True)
+        verb.add_argument("--workdir", type=Path, required=True)
+
+
+def _add_answer_verbs(verbs) -> None:
+    verb = _add(verbs, actions.evaluate, "score runs on their held-out subjects")
+    verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    verb.add_argument("--prepared", type=Path, help="another prepared data set, whole")
+
+    for action, text, needs_out in (
+        (actions.predict, "answer from raw scans", False),
+        (actions.embed, "features of raw scans", True),
+    ):
+        verb = _add(verbs, action, text)
+        verb.add_argument("run", metavar="RUN")
+        verb.add_argument("scans", nargs="+", metavar="SCAN")
+        verb.add_argument("--out", type=Path, required=needs_out, help=".csv, .parquet")
+        verb.add_argument("--recipe", help="refused unless it is the run's own")
+        _orientation(verb)
+        _workers(verb)
+        if action is actions.embed:
+            verb.add_argument("--pool", help="mean, first_token or class_token (ViT)")
+            _origin(verb)
+
+    verb = _add(verbs, actions.convert, "another package's checkpoint to a run")
+    _add_statement(verb)
+    verb = _add(verbs, actions.export, "a run to files that need no brainjax")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    verb.add_argument("--to", default="safetensors", help="or torch, stablehlo")
+    verb.add_argument("--out", type=Path, required=True, help="a folder")
+    verb.add_argument("--naming", default="monai", help="of keys; or brainiac")
+    verb.add_argument("--monai", default="", help="version whose ViT is to load it")
+
+    verb = _add(verbs, actions.report, "one self-contained HTML page about runs")
+    verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    verb.add_argument("--out", type=Path, default=Path("report.html"))
+    verb.add_argument("--cohort", type=Path, help="phantom folder, for its truth.json")
+
+    _add(verbs, actions.doctor, "versions, devices, what is optional and missing")
+
+
+def _add_statement(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", help="or hf://owner/name/file")
+    verb.add_argument("--out", type=Path, required=True, help="a new folder")
+    _origin(verb)
+    verb.add_argument("--recipe", help="how scans are prepared, if not as the origin's")
+    verb.add_argument("--spacing", type=float, help="of that recipe, mm")
+    verb.add_argument("--pool", default="", help="mean, first_token or class_token")
+    verb.add_argument("--shape", type=int, help="resize to this input, voxels")
+    verb.add_argument("--patch", type=int, help="resize to this patch, voxels")
+    verb.add_argument("--inputs", type=int, default=1, help="scans of a subject")
+    verb.add_argument("--task", help="of its head: regression or classification")
+    verb.add_argument("--target", help="name of what the head answers")
+    verb.add_argument("--unit", default="", help="of a regression")
+    verb.add_argument("--classes", default="", help="names in the head's order, commas")
+    verb.add_argument("--prefix", help="of the keys, where a file has several networks")
+    verb.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the encoder, where the file does not tell",
+    )
+    verb.add_argument(
+        "--ignore", action="append", default=[], help="pattern of keys to leave out"
+    )
+
+
+def _origin(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--origin", default="", help="who trained a file, such as brainiac_v2, monai"
+    )
+
+
+def _add(verbs, action, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(action.__name__, help=text, description=text)
+    verb.set_defaults(action=action)
+    verb.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,  # what was said before the verb holds
+        help=argparse.SUPPRESS,
+    )
+    return verb
+
+
+def _workers(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 8),
+        help="scans at a time",
+    )
+
+
+def _orientation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--orientation", help="of scans whose header does not say, such as RAS"
+    )

@@ -1,0 +1,183 @@
+"""What each verb of the command line does: thin, the work is in the rooms.
+
+What a verb needs is imported when it runs, so that `--help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from brainjax.errors import InputRefusedError
+
+GOOD, OURS, REFUSED = 0, 1, 2
+
+Failures = Sequence[tuple[str, str]]
+"""Path and reason of every scan that was refused."""
+
+STATED = (
+    *("origin", "recipe", "spacing", "pool", "settings", "shape", "patch", "inputs"),
+    *("task", "target", "unit", "classes", "prefix", "ignore"),
+)
+"""Words of `convert` that go into its statement."""
+
+
+def phantom(options: argparse.Namespace) -> int:
+    """Generates a cohort with known answers."""
+    from brainjax.phantom import cohort
+
+    cohort(
+        options.out,
+        subjects=options.subjects,
+        seed=options.seed,
+        spacing=options.spacing,
+        head=options.head,
+        sequences=tuple(options.sequences),
+        workers=options.workers,
+    )
+    return GOOD
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Brings raw scans into shards; refused if any scan was."""
+    from brainjax.records.prepare import prepare as prepare_scans
+    from brainjax.records.sources import find_sources
+    from brainjax.volume.recipe import make_recipe
+
+    fov = tuple(options.fov_mm) if options.fov_mm else None
+    recipe = make_recipe(options.recipe, spacing=options.spacing, fov_mm=fov)
+    result = prepare_scans(
+        find_sources(options.sources),
+        options.out,
+        recipe,
+        labels=options.labels,
+        workers=options.workers,
+        orientation=options.orientation,
+    )
+    print(
+        f"{options.out}: {result.done} of {result.total} scans prepared "
+        f"({result.reused} reused), {len(result.failures)} refused"
+    )
+    return _listed(result.failures)
+
+
+def pretrain(options: argparse.Namespace) -> int:
+    """Learns an encoder from unlabelled scans."""
+    from brainjax.configuration import load_config
+    from brainjax.train.pretrain import pretrain as run
+
+    folder = run(load_config(options.config, options.overrides), options.workdir)
+    print(f"{folder.path}: pretrained; summary in {folder.summary}")
+    return GOOD
+
+
+def finetune(options: argparse.Namespace) -> int:
+    """Learns a task from labelled scans."""
+    from brainjax.configuration import load_config
+    from brainjax.train.finetune import finetune as run
+
+    folder = run(load_config(options.config, options.overrides), options.workdir)
+    print(f"{folder.path}: fine-tuned; summary in {folder.summary}")
+    return GOOD
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Scores runs on their held-out subjects and prints the tables."""
+    from brainjax.infer.evaluation import evaluate_run, show_evaluation
+
+    for run in options.runs:
+        show_evaluation(run, evaluate_run(run, prepared=options.prepared))
+    return GOOD
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Answers from raw scans; refused if any scan was."""
+    from brainjax.infer.predict import predict as answer
+
+    return _answer(answer, options, options.run, recipe=options.recipe)
+
+
+def embed(options: argparse.Namespace) -> int:
+    """Writes the features of raw scans; refused if any scan was."""
+    from brainjax.infer.embed import embed as answer
+    from brainjax.infer.scans import check_out
+
+    run, words = options.run, {"recipe": options.recipe, "pool": options.pool}
+    if run.startswith("hf://") or Path(run).is_file():
+        from brainjax.interop import make_statement, read_checkpoint, summarise
+
+        check_out(options.out)
+        stated = make_statement(recipe=options.recipe, pool=options.pool or "")
+        conversion = read_checkpoint(run, stated._replace(origin=options.origin))
+        print(summarise(conversion), file=sys.stderr)
+        run, words = conversion.run, {}
+    elif options.origin:
+        raise InputRefusedError(f"--origin: wanted a checkpoint file, got run {run}")
+    return _answer(answer, options, run, **words)
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Turns another package's checkpoint into a run."""
+    from brainjax.interop import convert as bring_in
+    from brainjax.interop import make_statement, show_conversion
+
+    words = {name: getattr(options, name) for name in STATED}
+    show_conversion(bring_in(options.file, options.out, make_statement(**words)))
+    return GOOD
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes a run for use without brainjax."""
+    from brainjax.interop import export as give_back
+
+    for path in give_back(
+        options.run,
+        options.out,
+        to=options.to,
+        naming=options.naming,
+        monai=options.monai,
+    ):
+        print(path)
+    return GOOD
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes one HTML page about runs."""
+    from brainjax.report import write_report
+
+    path = write_report(options.runs, options.out, cohort=options.cohort)
+    print(f"{path}: open it in a browser")
+    return GOOD
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Shows what brainjax finds on this machine; refused if it cannot work."""
+    from brainjax.report.doctor import show_machine
+
+    return GOOD if show_machine() else REFUSED
+
+
+def _answer(
+    verb: Callable[..., Failures], options: argparse.Namespace, run, **words
+) -> int:
+    """Runs predict or embed, which share most of their words."""
+    failures = verb(
+        run,
+        options.scans,
+        out=options.out,
+        orientation=options.orientation,
+        workers=options.workers,
+        **words,
+    )
+    return _listed(failures)
+
+
+def _listed(failures: Sequence[tuple[str, str]]) -> int:
+    """Prints what a batch had to leave out; refused if anything was."""
+    if failures:
+        scans = "1 scan was" if len(failures) == 1 else f"{len(failures)} scans were"
+        print(f"{scans} refused:", file=sys.stderr)
+    for path, reason in failures:
+        line = reason if reason.startswith(path) else f"{path}: {reason}"
+        print(f"  {line}", file=sys.stderr)
+    return REFUSED if failures else GOOD
