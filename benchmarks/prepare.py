@@ -21,7 +21,7 @@ import numpy as np
 
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import Source, find_sources
-from brainjax.volume.recipe import Recipe, make_recipe
+from brainjax.volume.recipe import AnyRecipe, make_recipe
 
 SHAPE = (192, 224, 224)
 WORKERS = (1, 2)
@@ -44,7 +44,7 @@ def write_heads(folder: Path, count: int) -> None:
         nib.save(image, folder / f"sub-{number:03d}_T1w.nii.gz")
 
 
-def seconds(sources: list[Source], recipe: Recipe, workers: int) -> float:
+def seconds(sources: list[Source], recipe: AnyRecipe, workers: int) -> float:
     """Gives the time of one whole preparation into an empty folder."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
@@ -55,7 +55,7 @@ def seconds(sources: list[Source], recipe: Recipe, workers: int) -> float:
     return took
 
 
-def measure(sources: list[Source], recipe: Recipe, repeats: int) -> dict:
+def measure(sources: list[Source], recipe: AnyRecipe, repeats: int) -> dict:
     """Gives scans per second: median and range, by number of workers."""
     rates = {workers: [] for workers in WORKERS}
     for _ in range(repeats):
@@ -107,7 +107,7 @@ def main() -> None:
         found = {
             "scans": len(sources),
             "megabytes": round(sum(os.path.getsize(s.path) for s in sources) / 1e6, 1),
-            "spacing_mm": recipe.spacing,
+            "spacing_mm": options.spacing,
             "shape": recipe.shape,
             "repeats": options.repeats,
             "machine": machine(),

@@ -4,16 +4,21 @@ A recipe has a name, a version and a hash. Two volumes are comparable when their
 recipes' hashes are equal. Change a step here, and the version goes up.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool
 
 from brainjax.errors import InputRefusedError
+from brainjax.volume.canonical import Canonical, Hashed
+from brainjax.volume.exact import (
+    EXACT_RECIPES,
+    EXACT_VERSION,
+    ExactRecipe,
+    prepare_exact,
+)
 from brainjax.volume.intensity import quantise, robust_limits
 from brainjax.volume.mask import Mask, find_mask, millilitres
 from brainjax.volume.scan import Scan, read_scan
@@ -30,7 +35,7 @@ CRANIUM_MM = 100.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Hashed):
     """A named way from a raw scan to a canonical volume.
 
     Attributes:
@@ -57,68 +62,61 @@ class Recipe:
         x, y, z = (round(mm / self.spacing) for mm in self.fov_mm)
         return x, y, z
 
-    @property
-    def hash(self) -> str:
-        """12 hex characters that change with anything that changes a volume."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def to_dict(self) -> dict:
-        """Gives JSON values; `from_dict` is the inverse."""
-        return json.loads(json.dumps(asdict(self)))
+    def describe(self) -> str:
+        """Gives "canonical (192x192x192, 1 mm)"."""
+        return f"{self.name} ({'x'.join(map(str, self.shape))}, {self.spacing:g} mm)"
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Recipe":
-        """Rebuilds a recipe that was written as JSON.
-
-        Raises InputRefusedError where it was made by another version of the code.
-        """
-        lists: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        recipe = cls(**lists)
-        if recipe.version != VERSION:
-            raise InputRefusedError(
-                f"recipe {recipe.name}: wanted version {VERSION}, got {recipe.version}"
-            )
-        return recipe
+    def from_dict(cls, values: dict) -> "AnyRecipe":
+        """Rebuilds a recipe of either kind; see `recipe_from_dict`."""
+        return recipe_from_dict(values)
 
 
-RECIPES = {
+AnyRecipe = Recipe | ExactRecipe
+"""Both have name, version, shape, hash, storage, to_dict and describe."""
+
+RECIPES: dict[str, AnyRecipe] = {
     "canonical": Recipe("canonical"),
     "stripped": Recipe("stripped", mask="nonzero"),
     "raw_head": Recipe("raw_head", mask="head"),
+    **EXACT_RECIPES,
 }
-
-
-class Canonical(NamedTuple):
-    """A canonical volume: uint8 codes in RAS+, their affine, and the provenance.
-
-    The provenance holds that of the scan (see `Scan`) and mask (its kind), mask_ml,
-    clip_low, clip_high (in the scan's unit), recipe (hash); all JSON values.
-    """
-
-    codes: UInt8[np.ndarray, "x y z"]
-    affine: Float64[np.ndarray, "4 4"]
-    provenance: dict
 
 
 def make_recipe(
     name: str = "canonical",
     *,
-    spacing: float = 1.0,
-    fov_mm: tuple[float, float, float] = (192.0, 192.0, 192.0),
-) -> Recipe:
-    """Gives a row of RECIPES at a spacing and field of view in mm.
+    spacing: float | None = None,
+    fov_mm: tuple[float, float, float] | None = None,
+) -> AnyRecipe:
+    """Gives a row of RECIPES, at another spacing or field of view in mm if stated.
 
-    Raises InputRefusedError for an unknown name and for sizes that make no volume.
+    Raises InputRefusedError for an unknown name, for sizes that make no volume, and
+    for any size of an exact recipe, which has its own.
     """
     if name not in RECIPES:
         raise InputRefusedError(
             f"recipe: wanted one of {', '.join(RECIPES)}, got {name!r}"
         )
-    x, y, z = (float(mm) for mm in fov_mm)
-    recipe = replace(RECIPES[name], spacing=float(spacing), fov_mm=(x, y, z))
+    recipe = RECIPES[name]
+    if isinstance(recipe, ExactRecipe):
+        for word, value in (("spacing", spacing), ("fov-mm", fov_mm)):
+            if value is not None:
+                raise InputRefusedError(
+                    f"{word}: wanted none for recipe {recipe.describe()}, got {value}"
+                )
+        return recipe
+    if spacing is not None:
+        recipe = replace(recipe, spacing=float(spacing))
+    if fov_mm is not None:
+        x, y, z = (float(mm) for mm in fov_mm)
+        recipe = replace(recipe, fov_mm=(x, y, z))
+    _check_sizes(recipe)
+    return recipe
+
+
+def _check_sizes(recipe: Recipe) -> None:
+    spacing = recipe.spacing
     if not 0.2 <= spacing <= 16:
         raise InputRefusedError(f"spacing: wanted 0.2 to 16 mm, got {spacing:g}")
     for mm, n in zip(recipe.fov_mm, recipe.shape, strict=True):
@@ -127,12 +125,47 @@ def make_recipe(
                 f"fov-mm: wanted 8 to 1024 whole voxels of {spacing:g} mm, "
                 f"got {mm:g} mm"
             )
-    return recipe
+
+
+def recipe_from_dict(values: dict) -> AnyRecipe:
+    """Rebuilds a recipe, of ours or exact, that was written as JSON.
+
+    Raises InputRefusedError where it was made by another version of the code.
+    """
+    kind, version = Recipe, VERSION
+    if "resize" in values:
+        kind, version = ExactRecipe, EXACT_VERSION
+    name, found = values.get("name"), values.get("version")
+    if found != version:
+        raise InputRefusedError(f"recipe {name}: wanted version {version}, got {found}")
+    lists: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+    }
+    try:
+        return kind(**lists)
+    except TypeError:
+        raise InputRefusedError(
+            f"recipe {name}: wanted the settings of version {version}, got "
+            f"{', '.join(values)}"
+        ) from None
+
+
+def check_trainable(recipe: AnyRecipe, source: str | Path) -> None:
+    """Refuses to train on volumes that augmentation cannot give back as they were.
+
+    A training view ends in a z-score, so volumes scaled to 0..1 are for embed and
+    predict only. Raises InputRefusedError, which names the source of the volumes.
+    """
+    if isinstance(recipe, ExactRecipe) and recipe.intensity == "minmax":
+        raise InputRefusedError(
+            f"{source}: made by recipe {recipe.describe()}, which serves embed and "
+            "predict only; prepare with canonical or brainiac_v2 to train"
+        )
 
 
 def prepare_volume(
     path: str | Path,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     mask_path: str | Path | None = None,
     orientation: str | None = None,
@@ -142,11 +175,18 @@ def prepare_volume(
     Args:
         path: a NIfTI file.
         recipe: how.
-        mask_path: a mask on the scan's own grid, in place of the recipe's.
+        mask_path: a mask on the scan's own grid, in place of the recipe's; exact
+            recipes take none.
         orientation: of a scan whose header states none, such as "RAS".
 
     Raises InputRefusedError, one line that names the file.
     """
+    if isinstance(recipe, ExactRecipe):
+        if mask_path is not None:
+            raise InputRefusedError(
+                f"{path}: wanted no mask for recipe {recipe.name}, got {mask_path}"
+            )
+        return prepare_exact(path, recipe, orientation=orientation)
     scan = read_scan(path, orientation=orientation)
     if mask_path is None:
         mask = find_mask(scan.voxels, scan.spacing, kind=recipe.mask)

@@ -17,11 +17,12 @@ MIN_VOXELS = 8
 
 
 class Scan(NamedTuple):
-    """A volume in RAS+ and its provenance.
+    """A volume in RAS+ (or as stored, see `read_as_stored`) and its provenance.
 
     `affine` maps voxel indices to mm; an oblique scan keeps its tilt. `spacing` is in
     mm along x, y, z. `provenance` has source, sha256, original_shape,
-    original_spacing, orientation (of the stored array, as "LAS"), dtype, tilt_degrees.
+    original_spacing, orientation (of the stored array, as "LAS"), dtype and, in RAS+,
+    tilt_degrees.
     """
 
     voxels: Float32[np.ndarray, "x y z"]
@@ -48,20 +49,50 @@ def read_scan(path: str | Path, *, orientation: str | None = None) -> Scan:
     canonical = affine @ nib.orientations.inv_ornt_aff(turn, stored.shape)
     voxels = _scaled(np.ascontiguousarray(turned), file)
     _check_values(path, voxels)
-    return Scan(
-        voxels,
-        canonical,
-        spacing_of(canonical),
-        {
-            "source": str(path),
-            "sha256": file.sha256,
-            "original_shape": [int(n) for n in file.stored.shape],
-            "original_spacing": list(spacing_of(affine)),
-            "orientation": "".join(nib.orientations.ornt2axcodes(turn)),
-            "dtype": file.header.get_data_dtype().name,
-            "tilt_degrees": tilt_degrees(canonical),
-        },
-    )
+    letters = "".join(nib.orientations.ornt2axcodes(turn))
+    provenance = _provenance(path, file, affine, letters)
+    provenance["tilt_degrees"] = tilt_degrees(canonical)
+    return Scan(voxels, canonical, spacing_of(canonical), provenance)
+
+
+def read_as_stored(path: str | Path, *, orientation: str | None = None) -> Scan:
+    """Gives the validated scan of a NIfTI file, its array as it lies in the file.
+
+    For recipes that look at the array alone. A header that states no orientation is
+    taken too, unless `orientation` does: the affine is then of the voxel sizes in it,
+    1 mm where there are none, and the provenance's orientation is "unstated". Raises
+    InputRefusedError as `read_scan` does otherwise.
+    """
+    file = read_nifti(path)
+    stored = _single_volume(path, file.stored)
+    codes = int(file.header["sform_code"]), int(file.header["qform_code"])
+    if max(codes) <= 0 and orientation is None:
+        _check_size(path, stored.shape)
+        zooms = np.nan_to_num(file.header.get_zooms()[:3], posinf=0)
+        zooms = tuple(float(mm) if mm > 0 else 1.0 for mm in zooms)
+        affine = _stated_affine("RAS", zooms, stored.shape)
+        letters = "unstated"
+    else:
+        affine = _affine(path, file, stored.shape, orientation)
+        _check_geometry(path, stored.shape, affine)
+        letters = "".join(nib.aff2axcodes(affine))
+    voxels = _scaled(stored, file)
+    _check_values(path, voxels)
+    provenance = _provenance(path, file, affine, letters)
+    return Scan(voxels, affine, spacing_of(affine), provenance)
+
+
+def _provenance(
+    path: str | Path, file: NiftiFile, affine: np.ndarray, letters: str
+) -> dict:
+    return {
+        "source": str(path),
+        "sha256": file.sha256,
+        "original_shape": [int(n) for n in file.stored.shape],
+        "original_spacing": list(spacing_of(affine)),
+        "orientation": letters,
+        "dtype": file.header.get_data_dtype().name,
+    }
 
 
 def spacing_of(affine: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
@@ -181,16 +212,20 @@ def _check_geometry(path: str | Path, shape: tuple, affine: np.ndarray) -> None:
             f"{path}: wanted a spacing of {low}-{high} mm, got "
             f"{[round(float(n), 4) for n in norms]}"
         )
-    if min(shape) < MIN_VOXELS:
-        raise InputRefusedError(
-            f"{path}: wanted at least {MIN_VOXELS} voxels along each axis, got {shape}"
-        )
+    _check_size(path, shape)
     extent = norms * shape
     low, high = EXTENT_MM
     if extent.min() < low or extent.max() > high:
         raise InputRefusedError(
             f"{path}: wanted an extent of {low:g}-{high:g} mm, got "
             f"{[round(float(mm), 1) for mm in extent]}"
+        )
+
+
+def _check_size(path: str | Path, shape: tuple) -> None:
+    if min(shape) < MIN_VOXELS:
+        raise InputRefusedError(
+            f"{path}: wanted at least {MIN_VOXELS} voxels along each axis, got {shape}"
         )
 
 
