@@ -1,25 +1,31 @@
 """Networks: encoders by name, the projector, the head, and their pure form.
 
 To add an encoder: one file, and one row in `ENCODERS`. An encoder takes
-`[b, x, y, z, 1]` and gives `Encoded(pooled, tokens)`; it has `.width` and `.shape`.
+`[b, x, y, z, channels]`, gives `Encoded(pooled, tokens)`, and has `.width`, `.shape`.
 """
 
 from flax import nnx
 
 from brainjax.models.cnn import PlainCNN, ResidualCNN
+from brainjax.models.densenet import DenseNet
 from brainjax.models.encoded import Encoded, choice
 from brainjax.models.heads import Head, Projector
 from brainjax.models.pure import Pure, count_parameters, run, to_pure
+from brainjax.models.resnet import ResNet
+from brainjax.models.segresnet import SegResEncoder
 from brainjax.models.vit import ViT
 
 __all__ = [
     "ENCODERS",
+    "DenseNet",
     "Encoded",
     "Head",
     "PlainCNN",
     "Projector",
     "Pure",
+    "ResNet",
     "ResidualCNN",
+    "SegResEncoder",
     "ViT",
     "count_parameters",
     "make_encoder",
@@ -27,7 +33,14 @@ __all__ = [
     "to_pure",
 ]
 
-ENCODERS = {"vit": ViT, "cnn": ResidualCNN, "plain_cnn": PlainCNN}
+ENCODERS = {
+    "vit": ViT,
+    "cnn": ResidualCNN,
+    "plain_cnn": PlainCNN,
+    "resnet": ResNet,
+    "segresnet": SegResEncoder,
+    "densenet": DenseNet,
+}
 """Encoders by the name a config gives."""
 
 
