@@ -6,17 +6,19 @@ from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Key, UInt8
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Key, UInt8
 
 from brainjax.augment.geometry import (
     Placement,
     draw_placement,
     resample,
+    resample_plain,
     voxel_affine,
 )
 from brainjax.augment.intensity import AUGMENTATIONS, Draw
-from brainjax.augment.resize import quantise, resize
-from brainjax.augment.views import View, normalise
+from brainjax.augment.resize import Codes, quantise, resize, to_codes
+from brainjax.augment.views import View, is_exact, normalise
 from brainjax.errors import InputRefusedError
 
 # A trilinear sample sees two voxels an axis: on a grid much finer than the view's it
@@ -128,8 +130,11 @@ class Augmentation:
         )
         return Parameters(placement, draws)
 
-    def apply(self, codes: UInt8[Array, "a b c"], parameters: Parameters) -> View:
+    def apply(self, codes: Codes, parameters: Parameters) -> View:
         """Gives the view that the parameters describe, before normalisation.
+
+        Z-scored float32 volumes go the same way on codes that are not rounded: the
+        z-score at its end gives them back, so that nothing drawn is nothing changed.
 
         A volume more than 1.5 times the view along an axis is reduced to that first
         (anti-aliased, and rounded to codes again). On a CPU that costs several times
@@ -138,16 +143,30 @@ class Augmentation:
         limits = [int(_FINEST * size) for size in self.view]
         field = _three(codes.shape)
         stored = _three(map(min, field, limits))
+        exact = is_exact(codes)
+        if exact:
+            codes = float_codes(codes)
         if stored != field:
-            codes = quantise(*resize(codes, stored))
+            codes = (to_codes if exact else quantise)(*resize(codes, stored))
         matrix, offset = voxel_affine(
             parameters.placement, field=field, stored=stored, view=self.view
         )
-        view = View(*resample(codes, matrix, offset, self.view))
+        # Packing neighbours into words is for bytes.
+        take = resample_plain if exact else resample
+        view = View(*take(codes, matrix, offset, self.view))
         for name, row in AUGMENTATIONS.items():
             if name in parameters.draws:
                 view = row.apply(view, parameters.draws[name])
         return view
+
+
+def float_codes(scores: Float32[Array, "a b c"]) -> Float32[Array, "a b c"]:
+    """Gives codes of a z-scored volume, not rounded: 0 where it is 0, 1..255 else."""
+    inside = scores != 0
+    low = jnp.min(scores, where=inside, initial=jnp.inf)
+    spread = jnp.max(scores, where=inside, initial=-jnp.inf) - low
+    values = (scores - low) / jnp.where(spread > 0, spread, 1)
+    return to_codes(jnp.where(inside, values, 0), inside)
 
 
 def make_augmentation(
@@ -180,7 +199,7 @@ def make_augmentation(
 
 def random_views(
     augmentation: Augmentation,
-    codes: UInt8[Array, "b a b c"],
+    codes: UInt8[Array, "b a b c"] | Float32[Array, "b a b c"],
     keys: Key[Array, "b"],
     *,
     batch_by: Literal["map", "vmap"] | None = None,
@@ -195,7 +214,7 @@ def random_views(
     # Drawn outside the loop: inside, XLA fuses a draw into every voxel that uses it.
     parameters = jax.vmap(augmentation.draw)(keys)
 
-    def one(codes: UInt8[Array, "a b c"], parameters: Parameters):
+    def one(codes: Codes, parameters: Parameters):
         return normalise(augmentation.apply(codes, parameters))
 
     if batch_by is None:

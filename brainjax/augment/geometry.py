@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
 from brainjax.anatomy import AXES
 from brainjax.augment.fusion import apart
+from brainjax.augment.resize import Codes
 
 Shape = tuple[int, int, int]
 
@@ -151,9 +152,12 @@ def _weighed(total, weight):
 
 
 def resample_plain(
-    codes: UInt8[Array, "a b c"], matrix, offset, view: Shape
+    codes: Codes, matrix, offset, view: Shape
 ) -> tuple[Float[Array, "x y z"], Bool[Array, "x y z"]]:
-    """Gives (values, inside) by eight gathers: the twin that `resample` must equal."""
+    """Gives (values, inside) by eight gathers: the twin that `resample` must equal.
+
+    It takes codes that are not rounded too.
+    """
     (i, j, k), parts = _cells(matrix, offset, codes.shape, view)
     padded = jnp.pad(codes, 1)
     total = weight = jnp.float32(0)

@@ -2,7 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Float32, UInt8
+
+Codes = UInt8[Array, "a b c"] | Float32[Array, "a b c"]
+"""A volume as its recipe stored it: 0 outside, and 1..255 (a byte or not) inside."""
 
 
 def triangle_weights(source: int, target: int) -> np.ndarray:
@@ -35,7 +38,7 @@ def _along_axes(
 
 
 def resize(
-    codes: UInt8[Array, "a b c"], shape: tuple[int, int, int]
+    codes: Codes, shape: tuple[int, int, int]
 ) -> tuple[Float[Array, "x y z"], Bool[Array, "x y z"]]:
     """Gives (values, inside) of the whole field of view at `shape`.
 
@@ -50,8 +53,15 @@ def resize(
     return jnp.where(inside, jnp.clip(values, 0, 1), 0), inside
 
 
+def to_codes(
+    values: Float[Array, "x y z"], inside: Bool[Array, "x y z"]
+) -> Float32[Array, "x y z"]:
+    """Gives codes that are not rounded: 0 outside, 1..255 for 0..1 inside."""
+    return jnp.where(inside, values * 254 + 1, 0)
+
+
 def quantise(
     values: Float[Array, "x y z"], inside: Bool[Array, "x y z"]
 ) -> UInt8[Array, "x y z"]:
     """Gives stored codes: 0 outside, 1..255 for 0..1 inside."""
-    return jnp.where(inside, jnp.round(values * 254) + 1, 0).astype(jnp.uint8)
+    return jnp.round(to_codes(values, inside)).astype(jnp.uint8)

@@ -4,12 +4,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from brainjax.augment.resize import resize
+from brainjax.augment.resize import Codes, resize
+from brainjax.errors import InputRefusedError
 
 # A fortieth of the step between two stored codes: below it a volume is constant.
 _SMALLEST_SPREAD = 1e-4
+
+
+def is_exact(codes: Codes) -> bool:
+    """Says, when traced, whether a volume is float32: an exact recipe's."""
+    return codes.dtype == jnp.float32
 
 
 class View(NamedTuple):
@@ -33,13 +39,22 @@ def normalise(view: View) -> Float[Array, "x y z"]:
     return centred * scale
 
 
-def evaluation_view(
-    codes: UInt8[Array, "a b c"], shape: tuple[int, int, int]
-) -> Float[Array, "x y z"]:
+def evaluation_view(codes: Codes, shape: tuple[int, int, int]) -> Float[Array, "x y z"]:
     """Gives the whole field of view at the encoder's size, z-scored.
 
-    Anti-aliased where it shrinks; no resampling at all where the sizes agree.
+    Anti-aliased where it shrinks; no resampling at all where the sizes agree. Float32
+    volumes are what an exact recipe's network takes: they are given back untouched.
+
+    Raises:
+      InputRefusedError: float32 volumes of another size than the encoder's.
     """
+    if is_exact(codes):
+        if codes.shape != tuple(shape):
+            raise InputRefusedError(
+                f"view: wanted {tuple(shape)}, got {codes.shape} float32 volumes, "
+                "which their recipe resized already"
+            )
+        return codes
     return normalise(View(*resize(codes, shape)))
 
 

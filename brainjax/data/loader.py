@@ -11,10 +11,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Float32, Int, Int32, UInt8
 
 from brainjax.data.order import replacement, sample_index
 from brainjax.errors import InputRefusedError
+from brainjax.volume.canonical import Codes
 
 log = logging.getLogger("brainjax")
 ATTEMPTS = 64
@@ -26,7 +27,7 @@ LAST_POSITION = 2**31 - 1
 class Dataset(Protocol):
     """What the loader needs of a data set; records.store.RecordDataset has it.
 
-    read(i) gives the uint8 [x, y, z] of record i from any thread, or raises
+    read(i) gives the codes [x, y, z] of record i from any thread, or raises
     InputRefusedError when the record is damaged.
     """
 
@@ -34,7 +35,7 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int, /) -> UInt8[np.ndarray, "x y z"]: ...
+    def read(self, index: int, /) -> Codes: ...
 
 
 class Batch(NamedTuple):
@@ -45,7 +46,7 @@ class Batch(NamedTuple):
     set, after replacement of bad ones, to look labels up by.
     """
 
-    volumes: UInt8[np.ndarray, "b x y z"]
+    volumes: UInt8[np.ndarray, "b x y z"] | Float32[np.ndarray, "b x y z"]
     subjects: Int32[np.ndarray, " b"]
     positions: Int32[np.ndarray, " b"]
     records: Int32[np.ndarray, " b"]
@@ -114,7 +115,7 @@ def batches(
 
 
 class _Sample(NamedTuple):
-    volume: UInt8[np.ndarray, "x y z"]
+    volume: Codes
     subject: int
     position: int
     record: int
@@ -162,7 +163,7 @@ class _Samples:
             index = sample_index(self._seed, position, size=size)
         return int(self._indices[index])
 
-    def _try(self, record: int) -> UInt8[np.ndarray, "x y z"] | None:
+    def _try(self, record: int) -> Codes | None:
         if record in self.bad:
             return None
         try:

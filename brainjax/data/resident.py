@@ -3,23 +3,24 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Float32, Int, Int32, UInt8
 
 from brainjax.data.loader import Dataset
 from brainjax.errors import InputRefusedError
+from brainjax.volume.canonical import Codes
 
 
 class Resident:
     """Records held in memory; `loader.batches` takes it in place of the data set.
 
-    volumes: uint8 [n, x, y, z], in the order of `records` (int64 [n], their numbers in
-    the data set); bad: message of every damaged record, whose volume is all 0 and
-    which `read` refuses, so that the batches are those of the data set on disk.
+    volumes: uint8 or float32 [n, x, y, z], in the order of `records` (int64 [n], their
+    numbers in the data set); bad: message of every damaged record, whose volume is all
+    0 and which `read` refuses, so that the batches are those of the data set on disk.
     """
 
     def __init__(
         self,
-        volumes: UInt8[np.ndarray, "n x y z"],
+        volumes: UInt8[np.ndarray, "n x y z"] | Float32[np.ndarray, "n x y z"],
         records: Int[np.ndarray, " n"],
         subject_ids: Int32[np.ndarray, " m"],
         bad: dict[int, str],
@@ -31,7 +32,7 @@ class Resident:
     def __len__(self) -> int:
         return len(self.subject_ids)
 
-    def read(self, index: int) -> UInt8[np.ndarray, "x y z"]:
+    def read(self, index: int) -> Codes:
         """Gives a record by its number in the data set; InputRefusedError if bad."""
         if index in self.bad:
             raise InputRefusedError(self.bad[index])
@@ -48,7 +49,7 @@ def load_resident(
     records = np.unique(np.asarray(indices, dtype=np.int64))
     bad: dict[int, str] = {}
 
-    def read(record: int) -> UInt8[np.ndarray, "x y z"] | None:
+    def read(record: int) -> Codes | None:
         try:
             return dataset.read(record)
         except InputRefusedError as error:

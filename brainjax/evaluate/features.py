@@ -6,13 +6,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
 from brainjax.augment import evaluation_view
 from brainjax.models.pure import run
+from brainjax.volume.canonical import Codes
 
+Volumes = UInt8[Array, "b x y z"] | Float32[Array, "b x y z"]
 Encode = Callable[
-    [Any, Any, UInt8[Array, "b x y z"] | UInt8[np.ndarray, "b x y z"]], Array
+    [
+        Any,
+        Any,
+        Volumes | UInt8[np.ndarray, "b x y z"] | Float32[np.ndarray, "b x y z"],
+    ],
+    Array,
 ]
 
 
@@ -27,11 +34,12 @@ def make_encode(
       method: "encode" for pooled features, "__call__" for the network's outputs.
 
     Returns:
-      `encode(params, batch_stats, codes uint8 [b, x, y, z])` -> float32 [b, d].
+      `encode(params, batch_stats, codes [b, x, y, z])` -> float32 [b, d]; the codes as
+      their recipe stores them, uint8 or float32.
     """
 
     @jax.jit
-    def encode(params, batch_stats, codes: UInt8[Array, "b x y z"]):
+    def encode(params, batch_stats, codes: Volumes):
         # One scan at a time: an accelerator gains nothing here, a CPU saves memory.
         views = jax.lax.map(partial(evaluation_view, shape=view), codes)
         outputs, _ = run(
@@ -46,7 +54,7 @@ def encode_scans(
     encode: Encode,
     params: Any,
     batch_stats: Any,
-    volumes: Iterable[UInt8[np.ndarray, "x y z"]],
+    volumes: Iterable[Codes],
     *,
     batch: int = 8,
 ) -> Float[np.ndarray, "n d"]:

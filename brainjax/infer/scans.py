@@ -8,20 +8,18 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import UInt8
-
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.sources import Source, find_sources
 from brainjax.train.restore import Run
-from brainjax.volume.recipe import Recipe, prepare_volume
+from brainjax.volume.canonical import Codes
+from brainjax.volume.recipe import AnyRecipe, prepare_volume
 
 
 class Prepared(NamedTuple):
     """One scan: its codes, or the reason why there are none."""
 
     source: Source
-    codes: UInt8[np.ndarray, "x y z"] | None
+    codes: Codes | None
     reason: str
 
 
@@ -36,7 +34,7 @@ def list_scans(words: Sequence[str]) -> list[Source]:
 
 def prepare_scans(
     sources: Sequence[Source],
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     orientation: str | None = None,
     workers: int = 1,

@@ -26,7 +26,7 @@ from brainjax.records.store import (
     write_atomically,
     write_shards,
 )
-from brainjax.volume.recipe import Recipe
+from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
 
 log = logging.getLogger("brainjax")
 
@@ -43,7 +43,7 @@ class Prepared(NamedTuple):
 def prepare(
     sources: Sequence[Source],
     out: str | Path,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     labels: str | Path | None = None,
     workers: int = 1,
@@ -84,7 +84,7 @@ def prepare(
         return _finish(out, job, sources, values, outcomes)
 
 
-def _make_job(out: Path, recipe: Recipe, orientation: str | None) -> Job:
+def _make_job(out: Path, recipe: AnyRecipe, orientation: str | None) -> Job:
     """Gives the job, with what earlier calls left in `out`."""
     staging = out / "staging"
     staging.mkdir(exist_ok=True)
@@ -107,7 +107,7 @@ def _stage(
     return outcomes
 
 
-def check_recipe(out: Path, recipe: Recipe) -> None:
+def check_recipe(out: Path, recipe: AnyRecipe) -> None:
     """Refuses a folder that holds another recipe's volumes, and a file.
 
     Raises:
@@ -118,11 +118,17 @@ def check_recipe(out: Path, recipe: Recipe) -> None:
     facts = read_facts(out)
     if facts is not None and facts["recipe_hash"] != recipe.hash:
         raise InputRefusedError(
-            f"{out}: wanted a folder of recipe {recipe.name} {recipe.hash} "
-            f"({recipe.spacing:g} mm), got one of recipe {facts['recipe']['name']} "
-            f"{facts['recipe_hash']} ({facts['recipe']['spacing']:g} mm); prepare "
-            "into another folder"
+            f"{out}: wanted a folder of recipe {recipe.describe()} {recipe.hash}, got "
+            f"one of recipe {_describe(facts['recipe'])} {facts['recipe_hash']}; "
+            "prepare into another folder"
         )
+
+
+def _describe(values: dict) -> str:
+    try:
+        return recipe_from_dict(values).describe()
+    except InputRefusedError:  # of another version, whose settings may differ
+        return f"{values.get('name')} version {values.get('version')}"
 
 
 def _stored(out: Path) -> tuple[tuple[Shards, ...], dict[str, tuple[int, int]]]:
@@ -194,7 +200,7 @@ def _assemble(out: Path, job: Job, keys: list[str]) -> tuple[Path, dict[str, dic
 
 
 def _row(
-    record: int, source: Source, labels: dict, header: dict, recipe: Recipe
+    record: int, source: Source, labels: dict, header: dict, recipe: AnyRecipe
 ) -> dict:
     """Gives one line of the manifest: the scan, its provenance, its labels."""
     return {
@@ -214,7 +220,7 @@ def _row(
     }
 
 
-def _publish(out: Path, recipe: Recipe, folder: Path, lines: list[str]) -> None:
+def _publish(out: Path, recipe: AnyRecipe, folder: Path, lines: list[str]) -> None:
     """Makes the data set what `open_dataset` sees, then removes what it replaced."""
     manifest = "".join(f"{line}\n" for line in lines).encode()
     facts = {

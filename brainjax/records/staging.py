@@ -21,7 +21,7 @@ from brainjax.records.store import (
     encode_record,
     write_atomically,
 )
-from brainjax.volume.recipe import Recipe, prepare_volume
+from brainjax.volume.recipe import AnyRecipe, prepare_volume
 
 log = logging.getLogger("brainjax")
 
@@ -41,7 +41,7 @@ class Job(NamedTuple):
     """
 
     staging: Path
-    recipe: Recipe
+    recipe: AnyRecipe
     orientation: str | None
     stored: tuple[Shards, ...]
     places: dict[str, tuple[int, int]]
@@ -111,7 +111,7 @@ def stage(job: Job, source: Source) -> Staged:
 _PLACES = ("source", "mask_source", "mask_path")
 
 
-def record_key(source: Source, recipe: Recipe, orientation: str | None) -> str:
+def record_key(source: Source, recipe: AnyRecipe, orientation: str | None) -> str:
     """Gives the name of a record: sha256 of all that decides its bytes."""
     parts = [_digest(source.path), _digest(source.mask) if source.mask else "-"]
     text = "\n".join([*parts, recipe.hash, orientation or "-"])

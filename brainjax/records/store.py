@@ -13,35 +13,44 @@ import numpy as np
 from array_record.python import (
     array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
 )
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from brainjax.errors import InputRefusedError
-from brainjax.volume.recipe import Recipe
+from brainjax.volume.canonical import Codes
+from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
 
 FORMAT = 1
 SHARD_RECORDS = 64
 WRITER_OPTIONS = "group_size:1,zstd:1"
 READER_OPTIONS = "readahead_buffer_size:0"
 _MAGIC = b"BJX1"
+_STORED = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
+"""How a recipe's storage lies in a record."""
 
 
-def encode_record(codes: UInt8[np.ndarray, "x y z"], facts: dict) -> bytes:
+def encode_record(codes: Codes, facts: dict) -> bytes:
     """Gives the bytes of one record: magic, header length, JSON header, raw codes.
 
-    The header holds `facts` (JSON values), shape, crc32 and sha256 of the codes.
+    The header holds `facts` (JSON values), shape, crc32 and sha256 of the codes, and
+    dtype where it is not uint8.
     """
-    raw = np.ascontiguousarray(codes, dtype=np.uint8).tobytes()
+    storage = codes.dtype.name
+    raw = np.ascontiguousarray(codes, dtype=_STORED[storage]).tobytes()
     header = {
         **facts,
         "shape": list(codes.shape),
         "crc32": zlib.crc32(raw),
         "codes_sha256": hashlib.sha256(raw).hexdigest(),
     }
+    if storage != "uint8":
+        header["dtype"] = storage
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    if storage != "uint8":
+        text += b" " * (-len(text) % 8)  # Numbers of several bytes begin aligned.
     return _MAGIC + len(text).to_bytes(4, "little") + text + raw
 
 
-def decode_record(payload: bytes) -> tuple[UInt8[np.ndarray, "x y z"], dict]:
+def decode_record(payload: bytes) -> tuple[Codes, dict]:
     """Gives the codes and the header of a record; ValueError when it is damaged."""
     if payload[:4] != _MAGIC:
         raise ValueError("no record of brainjax")
@@ -50,7 +59,8 @@ def decode_record(payload: bytes) -> tuple[UInt8[np.ndarray, "x y z"], dict]:
     raw = memoryview(payload)[start:]
     if zlib.crc32(raw) != header["crc32"]:
         raise ValueError(f"wanted crc32 {header['crc32']}, got {zlib.crc32(raw)}")
-    return np.frombuffer(raw, np.uint8).reshape(header["shape"]), header
+    stored = _STORED[header.get("dtype", "uint8")]
+    return np.frombuffer(raw, stored).reshape(header["shape"]), header
 
 
 def shard_name(number: int, count: int) -> str:
@@ -90,7 +100,7 @@ class Shards:
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(record, error) from None
 
-    def read(self, record: int) -> tuple[UInt8[np.ndarray, "x y z"], dict]:
+    def read(self, record: int) -> tuple[Codes, dict]:
         """Gives codes and header of a record; InputRefusedError when damaged."""
         try:
             return decode_record(self.payload(record))
@@ -125,7 +135,9 @@ class RecordDataset:
     voxels. `open_dataset` makes one; it can be pickled.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, rows: list[dict], shards: Shards):
+    def __init__(
+        self, folder: Path, recipe: AnyRecipe, rows: list[dict], shards: Shards
+    ):
         self.folder, self.recipe, self.rows = folder, recipe, rows
         self._shards = shards
         subjects = [row["subject"] for row in rows]
@@ -138,18 +150,22 @@ class RecordDataset:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, index: int, /) -> UInt8[np.ndarray, "x y z"]:
-        """Gives the codes of a record, read-only; from any thread.
+    def read(self, index: int, /) -> Codes:
+        """Gives the codes of a record, of the recipe's storage, read-only.
+
+        From any thread.
 
         Raises:
           InputRefusedError: the record is damaged; names its shard and number.
         """
         codes, header = self._shards.read(int(index))
         row = self.rows[index]
-        if codes.shape != self.shape or header["key"] != row["key"]:
+        wanted = row["key"][:12], self.shape, self.recipe.storage
+        found = header["key"][:12], codes.shape, codes.dtype.name
+        if found != wanted:
             raise InputRefusedError(
-                f"{self._shards.path(index)}: wanted {row['key'][:12]} {self.shape} as "
-                f"record {index}, got {header['key'][:12]} {codes.shape}"
+                f"{self._shards.path(index)}: wanted {_words(wanted)} as record "
+                f"{index}, got {_words(found)}"
             )
         return codes
 
@@ -170,6 +186,10 @@ class RecordDataset:
         raise InputRefusedError(
             f"{self.folder}: wanted a label {name}, got {', '.join(known) or 'none'}"
         )
+
+
+def _words(facts: tuple) -> str:
+    return " ".join(map(str, facts))
 
 
 def open_dataset(folder: str | Path) -> RecordDataset:
@@ -200,7 +220,7 @@ def open_dataset(folder: str | Path) -> RecordDataset:
                 f"{shards.path(record)}: wanted a shard, got nothing; run prepare again"
             )
     try:
-        recipe = Recipe.from_dict(facts["recipe"])
+        recipe = recipe_from_dict(facts["recipe"])
     except InputRefusedError as error:
         raise InputRefusedError(f"{folder}: {error}") from None
     return RecordDataset(folder, recipe, rows, shards)

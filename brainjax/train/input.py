@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 
 from brainjax.data import Loader, batches, load_resident
 from brainjax.errors import InputRefusedError
@@ -99,7 +99,7 @@ def open_input(
 
 def read_volumes(
     dataset: RecordDataset, indices: Int[np.ndarray, " n"]
-) -> UInt8[np.ndarray, "n x y z"]:
+) -> UInt8[np.ndarray, "n x y z"] | Float32[np.ndarray, "n x y z"]:
     """Reads scans in the order of `indices`.
 
     Raises:

@@ -1,12 +1,11 @@
 """Raw scan to canonical volume: read, orient, mask, resample, scale. No JAX here."""
 
 from brainjax.volume.canonical import Canonical, Codes
-from brainjax.volume.exact import ExactRecipe
+from brainjax.volume.exact import ExactRecipe, check_trainable
 from brainjax.volume.recipe import (
     RECIPES,
     AnyRecipe,
     Recipe,
-    check_trainable,
     make_recipe,
     prepare_volume,
     recipe_from_dict,

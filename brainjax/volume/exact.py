@@ -7,7 +7,7 @@ in `src/dataset.py` (`get_validation_transform`), version 1 in
 transforms, whose arithmetic (PyTorch's, in float32) is followed here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -205,3 +205,35 @@ def _whole(scan: Scan, shape: tuple[int, int, int]) -> Grid:
         GridAxis((step - 1) / 2, step, m) for step, m in zip(steps, shape, strict=True)
     )
     return Grid(x, y, z)
+
+
+def check_trainable(
+    recipe: Hashed,
+    source: str | Path,
+    *,
+    orientations: Sequence[str] = (),
+    flip: float = 0.0,
+) -> None:
+    """Refuses to train on volumes that augmentation would make something else of.
+
+    A training view ends in a z-score: volumes scaled to 0..1 are for embed and predict
+    only. A flip exchanges the first axis: where axes are as stored, that must be left
+    and right in every scan (`orientations`, as in the manifest) unless `flip`, its
+    probability, is 0.
+
+    Raises InputRefusedError, which names the source of the volumes.
+    """
+    if not isinstance(recipe, ExactRecipe):
+        return
+    if recipe.intensity == "minmax":
+        raise InputRefusedError(
+            f"{source}: made by recipe {recipe.describe()}, which serves embed and "
+            "predict only; prepare with canonical or brainiac_v2 to train"
+        )
+    others = [letters for letters in orientations if letters[0] not in "LR"]
+    if flip and others:
+        raise InputRefusedError(
+            f"{source}: wanted left-right as the first stored axis of every scan to "
+            f"flip, got {len(others)} of another, such as {others[0]}; set "
+            "augment.flip=0"
+        )

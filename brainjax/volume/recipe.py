@@ -66,11 +66,6 @@ class Recipe(Hashed):
         """Gives "canonical (192x192x192, 1 mm)"."""
         return f"{self.name} ({'x'.join(map(str, self.shape))}, {self.spacing:g} mm)"
 
-    @classmethod
-    def from_dict(cls, values: dict) -> "AnyRecipe":
-        """Rebuilds a recipe of either kind; see `recipe_from_dict`."""
-        return recipe_from_dict(values)
-
 
 AnyRecipe = Recipe | ExactRecipe
 """Both have name, version, shape, hash, storage, to_dict and describe."""
@@ -148,19 +143,6 @@ def recipe_from_dict(values: dict) -> AnyRecipe:
             f"recipe {name}: wanted the settings of version {version}, got "
             f"{', '.join(values)}"
         ) from None
-
-
-def check_trainable(recipe: AnyRecipe, source: str | Path) -> None:
-    """Refuses to train on volumes that augmentation cannot give back as they were.
-
-    A training view ends in a z-score, so volumes scaled to 0..1 are for embed and
-    predict only. Raises InputRefusedError, which names the source of the volumes.
-    """
-    if isinstance(recipe, ExactRecipe) and recipe.intensity == "minmax":
-        raise InputRefusedError(
-            f"{source}: made by recipe {recipe.describe()}, which serves embed and "
-            "predict only; prepare with canonical or brainiac_v2 to train"
-        )
 
 
 def prepare_volume(

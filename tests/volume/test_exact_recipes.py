@@ -245,3 +245,11 @@ def test_volumes_in_0_to_1_are_not_trained_on():
         check_trainable(make_recipe(name), "here")
     with pytest.raises(InputRefusedError, match=r"here: .*embed and predict only"):
         check_trainable(make_recipe("brainiac_v1"), "here")
+
+
+def test_only_left_and_right_are_flipped():
+    check_trainable(V2, "here", orientations=["LAS", "RPI"], flip=0.5)
+    check_trainable(V2, "here", orientations=["PSR", "unstated"], flip=0.0)
+    check_trainable(make_recipe(), "here", orientations=["PSR"], flip=0.5)
+    with pytest.raises(InputRefusedError, match=r"got 2 of another, such as PSR; set"):
+        check_trainable(V2, "here", orientations=["PSR", "unstated"], flip=0.5)
