@@ -68,6 +68,8 @@ class ViT(nnx.Module):
         registers: number of learned tokens between the class token and the patches.
         prefix_positions: whether class token and registers have learned positions
             too, as in timm and nidl; MONAI has them for patches alone.
+        projection: "conv" or "perceptron", what MONAI calls the patch product: the
+            names and order in its files; the numbers are the same.
         qkv_bias: whether the query-key-value product has a bias.
         dtype: compute type, "float32" or "bfloat16"; parameters are float32.
         remat: what to recompute in the backward pass: "none", "block" (all but each
@@ -94,6 +96,7 @@ class ViT(nnx.Module):
         class_token: bool = False,
         registers: int = 0,
         prefix_positions: bool = False,
+        projection: str = "conv",
         qkv_bias: bool = False,
         dtype: str = "float32",
         remat: str = "none",
@@ -115,6 +118,7 @@ class ViT(nnx.Module):
         made = {"class_token": class_token, "registers": registers}
         self.prefix_names = tuple(name for name, used in made.items() if used)
         self.prefix_positions = prefix_positions
+        self.projection = choice(projection, ("conv", "perceptron"), "projection")
         self.qkv_bias = qkv_bias
         self.remat = choice(remat, ("none", "block", *REMAT_POLICIES), "remat")
         self.dtype = compute_dtype(dtype)
