@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 REFERENCE ?= .venv-reference
-PEERS ?= torch==2.13.0 monai==1.6.1
+PEERS ?= torch==2.13.0 monai==1.6.1 einops
 OUT ?= runs/quickstart
 SUBJECTS ?= 160
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax

@@ -46,6 +46,11 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
     loaded = load_run(run)
     folder = RunFolder(loaded.folder)
     config = read_json(folder.config)
+    if prepared is None and "data" not in config:
+        raise InputRefusedError(
+            f"{run}: a converted run has no test subjects of its own; state a prepared "
+            "data set with labels: --prepared"
+        )
     path = prepared or config["data"]["path"]
     dataset = open_dataset(path)
     refuse_other_recipe(loaded, dataset.recipe, path)

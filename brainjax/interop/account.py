@@ -75,7 +75,7 @@ def account(
         if any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore):
             rows.append(Row(key, info.shape, "ignored", "left out by --ignore"))
         elif key in head:
-            rows.append(Row(key, info.shape, "mapped", "head"))
+            rows.append(Row(key, info.shape, "mapped", _note_of_head(found)))
         elif key not in wanted:
             reason = _reason(file, key, found, others)
             status = "ignored" if reason else "unknown"
@@ -90,6 +90,12 @@ def account(
     refused = {row.key for row in rows if row.status == "unknown"}
     lacking = [key for key in wanted if key not in kept | refused]
     return rows + [Row(k, wanted[k].shape, "missing", "not there") for k in lacking]
+
+
+def _note_of_head(found: Recognised) -> str:
+    # MONAI's ViT has Sequential(Linear, Tanh) there, and a lone Linear without ".0".
+    tanh = found.head.endswith("classification_head.0")
+    return "head; without the tanh that MONAI puts behind it" if tanh else "head"
 
 
 def refuse_unaccounted(file: TensorFile, layout: Layout, rows: Sequence[Row]) -> None:

@@ -12,7 +12,6 @@ from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
 from brainjax.interop.account import Row
 from brainjax.interop.files import TensorFile, open_tensors
-from brainjax.interop.hub import fetch
 from brainjax.interop.networks import Network, read_network, read_own
 from brainjax.interop.origins import ORIGINS
 from brainjax.interop.statement import Statement
@@ -20,8 +19,6 @@ from brainjax.tasks import Classification, Regression, Task, task_from_dict
 from brainjax.train.folder import RunFolder, write_json
 from brainjax.train.restore import Run, describe_run, plan_network
 from brainjax.volume.recipe import Recipe, make_recipe, recipe_from_dict
-
-HUB = "hf://"
 
 
 class Conversion(NamedTuple):
@@ -49,7 +46,7 @@ def read_checkpoint(
         InputRefusedError: no such file, hostile, not understood to the last key, or a
             statement that does not fit it.
     """
-    file, statement = _open(address), statement or Statement()
+    file, statement = open_tensors(address), statement or Statement()
     about = _about(file)
     if about is None:
         network = read_network(file, statement)
@@ -124,14 +121,6 @@ def convert(
     table = [{**row._asdict(), "shape": list(row.shape)} for row in conversion.rows]
     write_json(folder.path / "conversion.json", {**source, "keys": table})
     return conversion._replace(run=run._replace(folder=folder.path, checkpoint=digest))
-
-
-def _open(address: str | Path) -> TensorFile:
-    path = fetch(str(address)) if str(address).startswith(HUB) else Path(address)
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "nothing there"
-        raise InputRefusedError(f"{path}: wanted a checkpoint file, got {got}")
-    return open_tensors(path)
 
 
 def _about(file: TensorFile) -> dict[str, Any] | None:

@@ -9,11 +9,10 @@ import numpy as np
 
 from brainjax import __version__
 from brainjax.errors import InputRefusedError
+from brainjax.interop.files import write_safetensors, write_torch
 from brainjax.interop.layout import scatter
 from brainjax.interop.layouts import LAYOUTS
-from brainjax.interop.safetensors_files import write_safetensors
 from brainjax.interop.stablehlo import export_stablehlo, flatten
-from brainjax.interop.torch_files import write_torch
 from brainjax.train.restore import Run, load_run
 
 FORMATS = ("safetensors", "torch", "stablehlo")

@@ -30,7 +30,7 @@ class Origin:
 ORIGINS = {
     "brainiac_v2": Origin(
         "BrainIAC v2 (ViT-B/16)",
-        {"vit": {"pool": "first_token"}, "unetr": {}},
+        {"vit": {"pool": "first_token"}, "unetr": {"pool": "first_token"}},
         "brainiac_v2",
     ),
     "brainiac_v1": Origin(

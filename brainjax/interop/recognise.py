@@ -48,8 +48,10 @@ def recognise(
         raise InputRefusedError(
             f"--origin: wanted one of {', '.join(ORIGINS)}, got {origin!r}"
         )
-    given = ORIGINS[origin].keywords.get(name, {})
-    keywords = {**keywords, **_checked(file, name, origin, given), **(settings or {})}
+    given = ORIGINS[origin].keywords.get(name)
+    stated = {**_checked(file, name, origin, given), **(settings or {})}
+    keywords = _add(name, keywords, stated)
+    _refuse_unknown_heads(file, name, keywords)
     if name in ("vit", "unetr"):
         keywords = _settle_positions(file, name, prefix, keywords)
     entries = layout.entries(keywords)
@@ -82,6 +84,30 @@ def _checked(file: TensorFile, name: str, origin: str, given: Mapping | None):
             f"as {LAYOUTS[name].name}"
         )
     return given
+
+
+def _add(
+    name: str, keywords: dict[str, Any], stated: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Adds what was stated; of a UNETR most of it concerns its ViT."""
+    if name != "unetr":
+        return {**keywords, **stated}
+    own = {k: v for k, v in stated.items() if k in ("feature_size", "outputs")}
+    inner = stated.get("encoder", {}) | {
+        k: v for k, v in stated.items() if k not in (*own, "encoder")
+    }
+    return {**keywords, **own, "encoder": {**keywords["encoder"], **inner}}
+
+
+def _refuse_unknown_heads(
+    file: TensorFile, name: str, keywords: Mapping[str, Any]
+) -> None:
+    inner = keywords["encoder"] if name == "unetr" else keywords
+    if name in ("vit", "nidl", "unetr") and "heads" not in inner:
+        raise InputRefusedError(
+            f"{file.path}: wanted the number of attention heads, which the file does "
+            f"not tell for width {inner['width']}: state --set heads=N"
+        )
 
 
 def _below(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:

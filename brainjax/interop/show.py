@@ -9,6 +9,9 @@ from brainjax.interop.convert import Conversion
 from brainjax.interop.origins import ORIGINS
 from brainjax.models.pure import count_parameters
 
+WIDE = 160
+"""Columns of a table that goes to a file: no key is cut."""
+
 
 def show_conversion(conversion: Conversion) -> None:
     """Prints a table of every key: mapped (and how), ignored (and why), missing."""
@@ -17,7 +20,10 @@ def show_conversion(conversion: Conversion) -> None:
         table.add_column(heading, overflow="fold")
     for row in conversion.rows:
         table.add_row(row.key, "x".join(map(str, row.shape)), row.status, row.note)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table)
     print(summarise(conversion))
 
 

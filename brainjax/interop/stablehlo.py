@@ -8,6 +8,7 @@ for every platform; `weights.safetensors` holds its first argument, a flat dict;
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from jax import export as jax_export
 
 from brainjax.augment import evaluation_view
-from brainjax.interop.safetensors_files import write_safetensors
+from brainjax.errors import MissingExtraError
+from brainjax.interop.files import write_safetensors
 from brainjax.models.pure import run as run_pure
 from brainjax.records.store import write_atomically
 from brainjax.tasks import Classification, Regression
@@ -27,7 +29,13 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export_stablehlo(run: Run, out: Path) -> list[Path]:
-    """Writes model.stablehlo, weights.safetensors and model.json into a folder."""
+    """Writes model.stablehlo, weights.safetensors and model.json into a folder.
+
+    Raises:
+        MissingExtraError: flatbuffers, which `jax.export` writes with, is not there.
+    """
+    if find_spec("flatbuffers") is None:
+        raise MissingExtraError("flatbuffers", "export")
     weights = flatten({"params": run.params, "batch_stats": run.batch_stats})
     shapes = {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in weights.items()}
     (batch,) = jax_export.symbolic_shape("batch")

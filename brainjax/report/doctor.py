@@ -13,6 +13,8 @@ OPTIONAL = {
     "matplotlib": ("report", "figures of the report"),
     "jinja2": ("report", "the report's page"),
     "pyarrow": ("parquet", "tables as .parquet"),
+    "huggingface_hub": ("hf", "checkpoints from hf:// addresses"),
+    "flatbuffers": ("export", "export of StableHLO"),
 }
 """Packages beyond the base install: their extra, and what they are for."""
 

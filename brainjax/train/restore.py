@@ -13,6 +13,7 @@ from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
 from brainjax.models import ENCODERS
 from brainjax.models.pure import Pure, to_pure
+from brainjax.models.unetr import UNETR
 from brainjax.tasks import Task, task_from_dict
 from brainjax.train.networks import Contrastive, Features, Predictor
 from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
@@ -91,6 +92,7 @@ NETWORKS = {
     "pretrain": Contrastive,
     "finetune": Predictor,
     "encoder": Features,
+    "segmentation": UNETR,
 }
 """Networks by the kind of run; each has `encode`, and its encoder as "encoder"."""
 

@@ -1,0 +1,57 @@
+"""PyTorch and MONAI beside `benchmarks/embed.py`: the features of scans, as BrainIAC.
+
+python embed_peer.py CHECKPOINT OUT.csv SCAN...  Runs under another interpreter; needs
+torch and monai, which brainjax itself never needs.
+"""
+
+import csv
+import sys
+
+import torch
+from monai.networks.nets import ViT
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirst,
+    LoadImage,
+    NormalizeIntensity,
+    Resize,
+)
+
+PREFIX = "backbone."
+
+
+def main() -> None:
+    """Writes one row a scan: its path, and the first token's features."""
+    checkpoint, out, *scans = sys.argv[1:]
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    network = ViT(
+        in_channels=1,
+        img_size=(96, 96, 96),
+        patch_size=(16, 16, 16),
+        hidden_size=768,
+        mlp_dim=3072,
+        num_layers=12,
+        num_heads=12,
+    )
+    own = {k.removeprefix(PREFIX): a for k, a in state.items() if k.startswith(PREFIX)}
+    missing, unexpected = network.load_state_dict(own, strict=False)
+    if unexpected or any("cross_attn" not in key for key in missing):
+        raise SystemExit(f"missing {missing}, unexpected {unexpected}")
+    network.eval()
+    prepare = Compose(
+        [
+            LoadImage(image_only=True),
+            EnsureChannelFirst(),
+            Resize(spatial_size=(96, 96, 96), mode="trilinear"),
+            NormalizeIntensity(nonzero=True, channel_wise=True),
+        ]
+    )
+    with open(out, "w", newline="") as file, torch.no_grad():
+        writer = csv.writer(file)
+        for scan in scans:
+            tokens, _ = network(prepare(scan)[None])
+            writer.writerow([scan, *tokens[0, 0].tolist()])
+
+
+if __name__ == "__main__":
+    main()

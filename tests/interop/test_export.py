@@ -1,0 +1,176 @@
+"""Runs given back: the same values under foreign names, and back again bit for bit."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from brainjax.cli import main
+from brainjax.errors import InputRefusedError
+from brainjax.interop import export, make_statement, read_checkpoint
+from brainjax.interop.files import open_tensors, write_torch
+from brainjax.interop.layouts import LAYOUTS
+from brainjax.interop.stablehlo import flatten, make_program
+from brainjax.train.restore import plan_network
+from tests.interop.foreign import RESNET, TINY, UNETR, foreign, lightning
+
+SIX = {"recipe": "canonical", "spacing": 6.0}
+SEGRESNET = {"init_filters": 2, "blocks": (1, 1, 1)}
+DENSENET = {"init_filters": 4, "growth": 4}
+
+
+def read(path, **words):
+    return read_checkpoint(path, make_statement(**{**SIX, **words})).run
+
+
+def downstream(tmp_path):
+    words = {"task": "regression", "target": "age", "settings": ["heads=3"]}
+    path = lightning(tmp_path / "age.ckpt", twin=False)
+    return read(path, origin="brainiac_v2", **words)
+
+
+def same(ours, theirs):
+    ours, theirs = (
+        flatten({"p": r.params, "s": r.batch_stats}) for r in (ours, theirs)
+    )
+    assert ours.keys() == theirs.keys()
+    for key, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[key], err_msg=key)
+
+
+@pytest.mark.parametrize("naming", ["monai", "brainiac"])
+@pytest.mark.parametrize("to", ["safetensors", "torch"])
+def test_a_head_and_its_task_come_back_exactly(tmp_path, to, naming):
+    run = downstream(tmp_path)
+    paths = export(run, tmp_path / "out", to=to, naming=naming)
+    assert len(paths) == {"monai": 2, "brainiac": 1}[naming]
+    back = read_checkpoint(paths[0]).run
+    same(run, back)
+    assert (back.kind, back.network) == (run.kind, run.network)
+    assert (back.task, back.recipe) == (run.task, run.recipe)
+
+
+@pytest.mark.parametrize(
+    ("layout", "keywords", "words"),
+    [
+        ("vit", TINY, {"settings": ["heads=3"]}),
+        ("resnet", RESNET, {"origin": "medicalnet", "shape": 32}),
+        ("unetr", UNETR, {"settings": ["heads=3"]}),
+    ],
+)
+def test_every_network_comes_back_exactly(tmp_path, layout, keywords, words):
+    arrays = foreign(layout, keywords)
+    write_torch(tmp_path / "theirs.pt", arrays)
+    run = read(tmp_path / "theirs.pt", **{"origin": "monai", **words})
+    (path,) = export(run, tmp_path / "out")
+    written = open_tensors(path)
+    assert written.tensors.keys() == arrays.keys()
+    for key, array in arrays.items():
+        if "cross_attn" not in key and "num_batches" not in key:
+            np.testing.assert_array_equal(written.read(key), array, err_msg=key)
+    back = read_checkpoint(path).run
+    same(run, back)
+    assert back.network == run.network
+
+
+def test_our_own_encoders_keep_our_names(tmp_path):
+    run = downstream(tmp_path)
+    network = {"encoder": {"name": "cnn", "shape": [32] * 3, "width": 4}}
+    pure = plan_network("encoder", network)
+    fill = jax.tree.map(lambda a: np.full(a.shape, 0.5, np.float32), pure.params)
+    run = run._replace(
+        kind="encoder",
+        network=network,
+        graphdef=pure.graphdef,
+        params=fill,
+        batch_stats={},
+        task=None,
+    )
+    (path,) = export(run, tmp_path / "out")
+    back = read_checkpoint(path).run
+    same(run, back)
+    assert back.network == network
+    with pytest.raises(InputRefusedError, match="BrainIAC has no encoder 'cnn'"):
+        export(run, tmp_path / "out", naming="brainiac")
+
+
+def test_what_a_naming_lacks_is_refused(tmp_path):
+    run = downstream(tmp_path)
+    norm = {"scale": np.ones(48, np.float32), "bias": np.zeros(48, np.float32)}
+    head = {**run.params["head"], "norm": norm}
+    run = run._replace(params={**run.params, "head": head})
+    with pytest.raises(InputRefusedError, match="LayerNorm before it"):
+        export(run, tmp_path / "out", naming="brainiac")
+    with pytest.raises(InputRefusedError, match="--to: wanted one of"):
+        export(run, tmp_path / "out", to="onnx")
+    with pytest.raises(InputRefusedError, match="MONAI: wanted one of"):
+        export(run, tmp_path / "out", monai="2.0")
+
+
+OUTSIDE = """
+import json, sys
+from pathlib import Path
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+folder = Path(sys.argv[1])
+model = export.deserialize((folder / "model.stablehlo").read_bytes())
+weights = load_file(folder / "weights.safetensors")
+volumes = np.load(folder / "volumes.npy")
+for count in (1, len(volumes)):
+    found = model.call(weights, volumes[:count])
+np.savez(folder / "found.npz", **found)
+assert not any(name.startswith(("brainjax", "flax")) for name in sys.modules)
+"""
+
+
+def test_stablehlo_runs_without_us(tmp_path):
+    run = downstream(tmp_path)
+    export(run, tmp_path, to="stablehlo")
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert about["volumes"] == {"shape": ["batch", 32, 32, 32], "dtype": "uint8"}
+    assert about["outputs"] == {"features": ["batch", "48"], "prediction": ["batch"]}
+    codes = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 32), np.uint8)
+    np.save(tmp_path / "volumes.npy", codes)
+    words = [sys.executable, "-W", "error", "-c", OUTSIDE, str(tmp_path)]
+    subprocess.run(words, check=True)
+    found = np.load(tmp_path / "found.npz")
+    weights = flatten({"params": run.params, "batch_stats": run.batch_stats})
+    wanted = jax.jit(make_program(run))(weights, codes)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+
+
+def test_the_command_line_both_ways(tmp_path, tiny_cohort, capsys):
+    path = lightning(tmp_path / "age.ckpt", twin=False)
+    words = ["--origin", "brainiac_v2", "--recipe", "canonical", "--spacing", "6"]
+    words += ["--set", "heads=3", "--task", "regression", "--target", "age"]
+    run = str(tmp_path / "run")
+    assert main(["convert", str(path), "--out", run, *words]) == 0
+    shown = capsys.readouterr().out
+    assert "BrainIAC v2" in shown
+    assert "classifier.fc.bias" in shown
+    assert main(["export", run, "--to", "torch", "--out", str(tmp_path / "back")]) == 0
+    back = str(tmp_path / "again")
+    encoder = tmp_path / "back" / "encoder.ckpt"
+    assert main(["convert", str(encoder), "--out", back]) == 0
+    tables = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    for folder, table in zip((run, back), tables, strict=True):
+        assert main(["predict", folder, str(tiny_cohort), "--out", str(table)]) == 0
+    # The hash of the checkpoint is another, the answers are the same.
+    lines = [table.read_text().splitlines() for table in tables]
+    answers = [[line.rsplit(",", 1)[1] for line in table] for table in lines]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 17
+    assert main(["evaluate", run]) == 2
+    assert "--prepared" in capsys.readouterr().err
+
+
+def test_every_layout_is_one_of_an_encoder():
+    from brainjax.models import ENCODERS
+
+    assert {layout.encoder for layout in LAYOUTS.values()} <= {*ENCODERS, "unetr"}
