@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
-from scipy import sparse
+from jaxtyping import Float32, Int64
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.canonical import Canonical, Hashed
@@ -66,8 +65,15 @@ EXACT_RECIPES = {
 }
 
 
-def linear_weights(size: int, target: int) -> sparse.csr_array:
-    """Gives the weights [target, size] of linear interpolation between two voxels.
+class Taps(NamedTuple):
+    """What each new voxel of an axis is made of: old voxels, and their weights."""
+
+    columns: Int64[np.ndarray, "m k"]
+    weights: Float32[np.ndarray, "m k"]
+
+
+def linear_taps(size: int, target: int) -> Taps:
+    """Gives linear interpolation between two of `size` voxels, for `target` new ones.
 
     Voxel centres are half-voxel exact, the border is held, nothing is smoothed before.
     Places are rounded to float32 where PyTorch rounds them: a voxel's place among 200
@@ -79,11 +85,11 @@ def linear_weights(size: int, target: int) -> sparse.csr_array:
     low = places.astype(np.int64)
     share = places - low.astype(np.float32)
     columns = np.stack([low, np.minimum(low + 1, size - 1)], axis=1)
-    return _rows(columns, np.stack([1 - share, share], axis=1), size)
+    return Taps(columns, np.stack([1 - share, share], axis=1))
 
 
-def area_weights(size: int, target: int) -> sparse.csr_array:
-    """Gives the weights [target, size] of means over the voxels that a new one covers.
+def area_taps(size: int, target: int) -> Taps:
+    """Gives means over the voxels that a new one covers.
 
     Voxel i is the mean of those from floor(i n/m) up to ceil((i + 1) n/m), n voxels
     becoming m: those on a border count whole, in both.
@@ -94,23 +100,32 @@ def area_weights(size: int, target: int) -> sparse.csr_array:
     reach = np.arange(count.max())
     columns = np.minimum(first[:, None] + reach, size - 1)
     within = reach < count[:, None]
-    return _rows(columns, (within / count[:, None]).astype(np.float32), size)
+    return Taps(columns, (within / count[:, None]).astype(np.float32))
 
 
-def _rows(
-    columns: np.ndarray, weights: Float32[np.ndarray, "m k"], size: int
-) -> sparse.csr_array:
-    rows = np.broadcast_to(np.arange(len(columns))[:, None], columns.shape)
-    used = weights != 0  # Where nothing moves the weights are the identity.
-    return sparse.csr_array(
-        (weights[used], (rows[used], columns[used])), shape=(len(columns), size)
-    )
-
-
-RESIZES: dict[str, Callable[[int, int], sparse.csr_array]] = {
-    "trilinear": linear_weights,
-    "area": area_weights,
+RESIZES: dict[str, Callable[[int, int], Taps]] = {
+    "trilinear": linear_taps,
+    "area": area_taps,
 }
+
+
+def blend(
+    lines: Float32[np.ndarray, "n ..."], taps: Taps
+) -> Float32[np.ndarray, "m ..."]:
+    """Gives an array at another size of its first axis, in float32.
+
+    Each product is added before it is rounded (float64 holds it whole), as processors
+    with a fused multiply-add do it for PyTorch: trilinear values are then the same to
+    the last bit, and so is which of them are 0.
+    """
+    axes = (-1,) + (1,) * (lines.ndim - 1)
+    *others, last = zip(taps.columns.T, taps.weights.T, strict=True)
+    total = lines[last[0]] * last[1].reshape(axes)
+    for columns, weights in reversed(others):
+        product = lines[columns] * weights.astype(np.float64).reshape(axes)
+        product += total
+        total = product.astype(np.float32)
+    return total
 
 
 def resize_stored(
@@ -121,16 +136,15 @@ def resize_stored(
     That is PyTorch's order, and the fast one: NIfTI files keep x together, so a plane
     of z is one piece, and one at a time stays in the cache.
     """
-    weights = (RESIZES[resize](n, m) for n, m in zip(voxels.shape, shape, strict=True))
-    along_x, along_y, along_z = weights
+    sizes = zip(voxels.shape, shape, strict=True)
+    along_x, along_y, along_z = (RESIZES[resize](n, m) for n, m in sizes)
     planes = voxels.T
     out = np.empty(shape[::-1], np.float32)
     for number, target in enumerate(out):
-        used = slice(*along_z.indptr[number : number + 2])
-        pairs = zip(along_z.data[used], along_z.indices[used], strict=True)
-        plane = sum(weight * planes[index] for weight, index in pairs)
-        lines = along_y @ np.ascontiguousarray(plane)
-        target[:] = (along_x @ np.ascontiguousarray(lines.T)).T
+        here = slice(number, number + 1)
+        (plane,) = blend(planes, Taps(along_z.columns[here], along_z.weights[here]))
+        lines = blend(plane, along_y)
+        target[:] = blend(np.ascontiguousarray(lines.T), along_x).T
     return np.ascontiguousarray(out.T)
 
 

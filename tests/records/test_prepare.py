@@ -301,7 +301,7 @@ def _fatal_fourth(source):
 
 def test_another_recipe_is_refused_with_both_hashes_and_spacings(copied, sources):
     other = make_recipe(spacing=16.0)
-    both = rf"{other.hash} \(16 mm\).*{RECIPE.hash} \(8 mm\)"
+    both = rf"12x12, 16 mm\) {other.hash}, .*24x24, 8 mm\) {RECIPE.hash}"
     with pytest.raises(InputRefusedError, match=both):
         prepare(sources, copied, other, progress=False)
 

@@ -15,7 +15,7 @@ from brainjax.volume import (
     prepare_volume,
     recipe_from_dict,
 )
-from brainjax.volume.exact import area_weights, linear_weights, resize_stored
+from brainjax.volume.exact import area_taps, blend, linear_taps, resize_stored
 from tests.golden.make_recipes import (
     COUNT,
     FIXTURE,
@@ -121,13 +121,18 @@ def scaled() -> np.ndarray:
     return (odd_voxels() * 0.5 - 3).astype(np.float32)
 
 
-@pytest.mark.parametrize("weights", [linear_weights, area_weights])
+def matrix(size: int, taps) -> np.ndarray:
+    """The weights of an axis, [new, old]."""
+    return blend(np.eye(size, dtype=np.float32), taps)
+
+
+@pytest.mark.parametrize("taps", [linear_taps, area_taps])
 @given(size=SIZES, target=SIZES)
 @settings(deadline=None, max_examples=40)
-def test_rows_are_means_and_equal_sizes_change_nothing(weights, size, target):
-    rows = weights(size, target).toarray()
+def test_rows_are_means_and_equal_sizes_change_nothing(taps, size, target):
+    rows = matrix(size, taps(size, target))
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(weights(size, size).toarray(), np.eye(size))
+    np.testing.assert_array_equal(matrix(size, taps(size, size)), np.eye(size))
     # Half-voxel exact: seen from the other end it is the same.
     np.testing.assert_allclose(rows[::-1, ::-1], rows, atol=1e-4)
 
@@ -136,7 +141,7 @@ def test_rows_are_means_and_equal_sizes_change_nothing(weights, size, target):
 @settings(deadline=None, max_examples=40)
 def test_a_ramp_stays_a_ramp(size, target):
     places = (np.arange(target) + 0.5) * size / target - 0.5
-    ramp = linear_weights(size, target) @ np.arange(size, dtype=np.float32)
+    ramp = blend(np.arange(size, dtype=np.float32), linear_taps(size, target))
     np.testing.assert_allclose(ramp, np.clip(places, 0, size - 1), atol=1e-4)
 
 
@@ -148,12 +153,14 @@ def test_area_is_the_mean_of_what_is_covered(size, target):
         line[i * size // target : -(-(i + 1) * size // target)].mean()
         for i in range(target)
     ]
-    np.testing.assert_allclose(area_weights(size, target) @ line, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        blend(line, area_taps(size, target)), expected, atol=1e-5
+    )
 
 
 def test_resizing_is_the_product_of_the_axes():
     voxels = np.random.default_rng(0).normal(size=(9, 14, 11)).astype(np.float32)
-    rows = [linear_weights(n, m).toarray() for n, m in ((9, 5), (14, 20), (11, 11))]
+    rows = [matrix(n, linear_taps(n, m)) for n, m in ((9, 5), (14, 20), (11, 11))]
     expected = np.einsum("xyz,ix,jy,kz->ijk", voxels, *rows)
     found = resize_stored(voxels, (5, 20, 11), resize="trilinear")
     np.testing.assert_allclose(found, expected, atol=1e-6)
