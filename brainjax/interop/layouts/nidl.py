@@ -121,4 +121,5 @@ LAYOUT = Layout(
     ignore=ignore,
     extras=extras,
     heads=("head",),
+    checked="nidl 0.0.2 with timm 1.0.31, every block",
 )
