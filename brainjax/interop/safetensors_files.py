@@ -17,6 +17,7 @@ from brainjax.interop.tensors import (
     Place,
     TensorFile,
     TensorInfo,
+    check_key,
     check_place,
     make_dense,
     named,
@@ -125,6 +126,7 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _find_place(key: str, described: Mapping[str, Any], start: int) -> Place:
+    check_key(key)
     # The package has checked types, and that arrays tile the file without overlap.
     dtype = DTYPES.get(described["dtype"])
     if dtype is None:

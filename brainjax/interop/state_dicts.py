@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError
 from brainjax.interop.inert import Opaque, shown
+from brainjax.interop.tensors import check_key
 from brainjax.interop.torch_records import Storage, Tensor
 
 CONTAINERS = (
@@ -13,6 +14,7 @@ CONTAINERS = (
 """Keys that a state dict lies under, in the order in which they are looked for."""
 
 MAX_FACTS = 20_000
+"""Values in one fact; a text counts once more for every 64 letters."""
 MAX_DEPTH = 16
 
 
@@ -41,8 +43,7 @@ def choose_state_dict(top: Any) -> StateDict:
     tensors = {}
     for key, value in found.items():
         if isinstance(value, Tensor):
-            if type(key) is not str:
-                raise InputRefusedError(f"{container}: wanted names, got {shown(key)}")
+            check_key(key)
             tensors[key] = value
         elif container and (value is None or type(value) in (str, int, float, bool)):
             facts[f"{container}.{shown(key)[1:-1]}"] = value
@@ -107,6 +108,8 @@ def _plain(value: Any, left: list[int], depth: int) -> Any:
     left[0] -= 1
     if left[0] < 0 or depth > MAX_DEPTH or isinstance(value, Tensor | Storage):
         raise _NotPlainError
+    if type(value) is str:
+        left[0] -= len(value) // 64
     if value is None or type(value) in (str, int, float, bool):
         return value
     if type(value) in (list, tuple):

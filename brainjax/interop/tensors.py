@@ -14,11 +14,15 @@ import ml_dtypes
 import numpy as np
 
 from brainjax.errors import InputRefusedError
+from brainjax.interop.inert import shown
 
 MAX_TENSOR = 16 * 2**30
 """Bytes of one array that is read."""
 MAX_REPEATED = 64 * 2**20
 """Bytes of one array that shows some of its values more than once."""
+
+MAX_AXES = 32
+MAX_KEY = 500
 
 
 class TensorInfo(NamedTuple):
@@ -105,6 +109,14 @@ def to_dtype(name: str) -> np.dtype:
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
+def check_key(key: Any) -> None:
+    """Refuses a name that a table could not print on its line."""
+    if type(key) is not str or not key.isprintable() or len(key) > MAX_KEY:
+        raise InputRefusedError(
+            f"wanted printable names of at most {MAX_KEY} letters, got {shown(key)}"
+        )
+
+
 def check_place(place: Place) -> None:
     """Refuses an array that leaves its storage, or is too large to be one."""
     dtype, _, size, offset, shape, strides = place
@@ -113,8 +125,11 @@ def check_place(place: Place) -> None:
             "wanted sizes, strides and an offset from 0 up, got "
             f"{_few(shape)}, {_few(strides)} and {_few((offset,))}"
         )
-    if len(shape) != len(strides) or len(shape) > 64:
-        raise InputRefusedError(f"{len(shape)} sizes and {len(strides)} strides")
+    if len(shape) != len(strides) or len(shape) > MAX_AXES:
+        raise InputRefusedError(
+            f"wanted a stride for each of at most {MAX_AXES} axes, got {len(shape)} "
+            f"sizes and {len(strides)} strides"
+        )
     itemsize, count = to_dtype(dtype).itemsize, math.prod(shape)
     # NumPy bounds the other sizes of an empty array too.
     wanted = math.prod(n for n in shape if n) * itemsize
@@ -196,8 +211,8 @@ def _is_dense(place: Place) -> bool:
 
 
 def _few(numbers: tuple[Any, ...]) -> str:
-    shown = [str(n) if type(n) is int and abs(n) < 2**64 else "?" for n in numbers[:8]]
-    return "[" + ", ".join(shown + ["..."] * (len(numbers) > 8)) + "]"
+    first = [str(n) if type(n) is int and abs(n) < 2**64 else "?" for n in numbers[:8]]
+    return "[" + ", ".join(first + ["..."] * (len(numbers) > 8)) + "]"
 
 
 @contextmanager

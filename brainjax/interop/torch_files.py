@@ -150,7 +150,7 @@ def _find_entries(path: Path, file: BinaryIO) -> dict[str, Region]:
         _check_entry(info)
         if info.filename in entries:
             raise InputRefusedError(f"its zip has {shown(info.filename)} twice")
-        region = _locate(file, info)
+        region = _locate(file, info, end)
         if info.header_offset < last or region.start + region.size > end:
             raise InputRefusedError(
                 f"its zip entry {shown(info.filename)} of {region.size} bytes overlaps "
@@ -177,11 +177,11 @@ def _check_entry(info: zipfile.ZipInfo) -> None:
         )
 
 
-def _locate(file: BinaryIO, info: zipfile.ZipInfo) -> Region:
+def _locate(file: BinaryIO, info: zipfile.ZipInfo, end: int) -> Region:
     """Finds an entry's bytes behind its own header."""
     name = shown(info.filename)
-    if info.header_offset < 0:
-        raise InputRefusedError(f"its zip entry {name} starts before the file")
+    if not 0 <= info.header_offset < end:
+        raise InputRefusedError(f"its zip entry {name} starts outside the file")
     header = read_exactly(file, info.header_offset, 30)
     magic, method, name_length, extra_length = struct.unpack("<4s4xH16xHH", header)
     if magic != b"PK\3\4" or method != zipfile.ZIP_STORED:
@@ -211,9 +211,7 @@ def _read_entry(file: BinaryIO, region: Region | None, most: int) -> bytes:
     if region is None:
         return b""
     if region.size > most:
-        raise InputRefusedError(
-            f"an entry has {region.size} bytes, wanted at most {most}"
-        )
+        raise InputRefusedError(f"wanted an entry of {most} bytes, got {region.size}")
     return read_exactly(file, *region)
 
 
@@ -221,9 +219,7 @@ def _legacy_start(data: bytes) -> int:
     """Checks the three pickles before the object; gives where it starts."""
     magic, end = load_pickle(data, limit=100)
     if type(magic) is not int or magic != LEGACY_MAGIC:
-        raise InputRefusedError(
-            f"a pickle, but not of torch.save: it has {shown(magic)}"
-        )
+        raise InputRefusedError(f"wanted a pickle of torch.save, got {shown(magic)}")
     protocol, end = load_pickle(data, end, limit=100)
     if type(protocol) is not int or protocol != LEGACY_PROTOCOL:
         raise InputRefusedError(f"wanted protocol 1001, got {shown(protocol)}")
