@@ -225,5 +225,5 @@ LAYOUT = Layout(
     ignore=ignore,
     extras=extras,
     heads=("classification_head.0", "classification_head"),
-    checked="MONAI 1.6.1, every block; key sets of 1.3.2, 1.4.0 and 1.5.2",
+    checked="MONAI 1.3.2, 1.4.0, 1.5.2 and 1.6.1, every block",
 )
