@@ -18,7 +18,7 @@ from brainjax.interop.statement import Statement
 from brainjax.tasks import Classification, Regression, Task, task_from_dict
 from brainjax.train.folder import RunFolder, write_json
 from brainjax.train.restore import Run, describe_run, plan_network
-from brainjax.volume.recipe import Recipe, make_recipe, recipe_from_dict
+from brainjax.volume.recipe import AnyRecipe, make_recipe, recipe_from_dict
 
 
 class Conversion(NamedTuple):
@@ -168,7 +168,9 @@ def _fit_task(file: TensorFile, network: Network, task: Task | None) -> Task | N
     return replace(task, counts=(1,) * len(task.classes))
 
 
-def _choose_recipe(file: TensorFile, origin: str, recipe: Recipe | None) -> Recipe:
+def _choose_recipe(
+    file: TensorFile, origin: str, recipe: AnyRecipe | None
+) -> AnyRecipe:
     if recipe is not None:
         return recipe
     if not ORIGINS[origin].recipe:
@@ -180,7 +182,7 @@ def _choose_recipe(file: TensorFile, origin: str, recipe: Recipe | None) -> Reci
 
 
 def _refuse_other_size(
-    file: TensorFile, recipe: Recipe, view: tuple[int, int, int]
+    file: TensorFile, recipe: AnyRecipe, view: tuple[int, int, int]
 ) -> None:
     if recipe.storage == "float32" and recipe.shape != view:
         raise InputRefusedError(

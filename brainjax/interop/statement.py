@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError
 from brainjax.tasks import Classification, Task, make_task
-from brainjax.volume.recipe import Recipe, make_recipe
+from brainjax.volume.recipe import AnyRecipe, make_recipe
 
 
 class Statement(NamedTuple):
@@ -27,7 +27,7 @@ class Statement(NamedTuple):
     """
 
     origin: str = ""
-    recipe: Recipe | None = None
+    recipe: AnyRecipe | None = None
     pool: str = ""
     settings: Mapping[str, Any] = {}
     shape: int | None = None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainjax.augment import make_augmentation
+from brainjax.augment import Augmentation, make_augmentation
 from brainjax.configuration import Config, construct, need, to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
@@ -31,6 +31,7 @@ from brainjax.train.scans import (
     few_subjects,
     hash_scans,
     name_subjects,
+    refuse_untrainable,
     split_scans,
 )
 from brainjax.train.session import Session
@@ -50,6 +51,7 @@ class Plan(NamedTuple):
       task: fitted to the training labels.
       network: constructor keywords; view: the encoder's input in voxels.
       donor: the pretrained run whose encoder is taken over, or None.
+      augmentation: of the training views.
     """
 
     dataset: RecordDataset
@@ -58,6 +60,7 @@ class Plan(NamedTuple):
     network: dict[str, Any]
     view: tuple[int, int, int]
     donor: Run | None
+    augmentation: Augmentation
 
 
 def finetune(config: Config, workdir: str | Path) -> RunFolder:
@@ -92,10 +95,9 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
     if session.finished:
         return folder
     scans = _open_scans(plan, session, seed=config.seed)
-    augmentation = construct(
-        "augment", make_augmentation, view=plan.view, **config.augment
+    update = make_finetune_update(
+        blueprint, plan.augmentation, plan.task, seed=config.seed
     )
-    update = make_finetune_update(blueprint, augmentation, plan.task, seed=config.seed)
     state = session.run(update, scans)
     best = session.checkpoints.best_step()
     facts = {
@@ -131,6 +133,8 @@ def plan_finetuning(config: Config) -> Plan:
         )
     view = like.view if like else tuple(config.view)
     encoder = like.network["encoder"] if like else to_dict(config.encoder)
+    augmentation = construct("augment", make_augmentation, view=view, **config.augment)
+    refuse_untrainable(dataset, config.data.path, augmentation)
     split = labelled_split(config, dataset)
     if config.weights == "pretrained" and like is not None:
         tested = name_subjects(dataset, split.test)
@@ -145,7 +149,7 @@ def plan_finetuning(config: Config) -> Plan:
         "frozen": config.mode == "frozen",
     }
     donor = like if config.weights == "pretrained" else None
-    return Plan(dataset, split, task, network, view, donor)
+    return Plan(dataset, split, task, network, view, donor, augmentation)
 
 
 def labelled_split(config: Config, dataset: RecordDataset) -> Split:

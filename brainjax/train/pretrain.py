@@ -13,7 +13,13 @@ from brainjax.train.folder import RunFolder
 from brainjax.train.input import Input, open_input
 from brainjax.train.probe import FrozenFeatures, Probe, write_views
 from brainjax.train.restore import describe_run, make_network
-from brainjax.train.scans import Split, hash_scans, name_subjects, split_scans
+from brainjax.train.scans import (
+    Split,
+    hash_scans,
+    name_subjects,
+    refuse_untrainable,
+    split_scans,
+)
 from brainjax.train.session import Session
 from brainjax.train.state import Blueprint, make_blueprint
 from brainjax.train.step import Update, make_pretrain_update
@@ -39,6 +45,7 @@ def pretrain(config: Config, workdir: str | Path) -> RunFolder:
     dataset = open_dataset(config.data.path)
     split = construct("split", split_scans, dataset=dataset, **config.split)
     blueprint, augmentation = plan_pretraining(config), _augmentation(config)
+    refuse_untrainable(dataset, config.data.path, augmentation)
     folder = RunFolder(workdir)
     folder.claim({"kind": "pretrain", **to_dict(config)})
     extra = _describe(config, dataset, split)

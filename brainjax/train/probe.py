@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from brainjax.augment import Augmentation, random_views, view_keys
 from brainjax.errors import InputRefusedError
@@ -19,6 +19,7 @@ from brainjax.train.folder import RunFolder
 from brainjax.train.hooks import MetricLog
 from brainjax.train.scans import Split
 from brainjax.train.state import State
+from brainjax.volume import Codes
 
 log = logging.getLogger("brainjax")
 
@@ -74,7 +75,7 @@ class FrozenFeatures:
 
 def _readable(
     dataset: RecordDataset, indices: Int[np.ndarray, " n"]
-) -> tuple[Int[np.ndarray, " m"], list[UInt8[np.ndarray, "x y z"]]]:
+) -> tuple[Int[np.ndarray, " m"], list[Codes]]:
     """Gives the scans that can be read; a damaged one is named and left out."""
     kept, volumes = [], []
     for index in indices:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from brainjax.augment import Augmentation
 from brainjax.errors import InputRefusedError
 from brainjax.records.splits import folds_by_subject, split_by_subject
 from brainjax.records.store import RecordDataset
+from brainjax.volume.exact import check_trainable
 
 
 class Split(NamedTuple):
@@ -83,6 +85,16 @@ def few_subjects(
         )
     drawn = np.random.default_rng([seed, count]).permutation(present)[:count]
     return indices[np.isin(ids, drawn)]
+
+
+def refuse_untrainable(
+    dataset: RecordDataset, source: str, augmentation: Augmentation
+) -> None:
+    """Raises InputRefusedError where an augmentation would spoil an exact recipe."""
+    orientations = [row.get("orientation") or "unstated" for row in dataset.rows]
+    check_trainable(
+        dataset.recipe, source, orientations=orientations, flip=augmentation.flip
+    )
 
 
 def name_subjects(dataset: RecordDataset, *parts: Int[np.ndarray, " n"]) -> list[str]:

@@ -34,7 +34,7 @@ def make_pretrain_update(
 ) -> Update:
     """Compiles the SimCLR step: two views of every scan, NT-Xent on their projections.
 
-    The step takes `{"volumes": uint8 [b,x,y,z], "subjects": int32 [b], "positions":
+    The step takes `{"volumes": [b,x,y,z] as stored, "subjects": int32 [b], "positions":
     int32 [b]}` and gives the new state and scalars.
 
     Raises InputRefusedError where the temperature is not positive.
