@@ -5,26 +5,20 @@ torch and monai, which brainjax itself never needs.
 """
 
 import csv
+import importlib
 import sys
-
-import torch
-from monai.networks.nets import ViT
-from monai.transforms import (
-    Compose,
-    EnsureChannelFirst,
-    LoadImage,
-    NormalizeIntensity,
-    Resize,
-)
 
 PREFIX = "backbone."
 
 
 def main() -> None:
     """Writes one row a scan: its path, and the first token's features."""
+    torch = importlib.import_module("torch")
+    nets = importlib.import_module("monai.networks.nets")
+    transforms = importlib.import_module("monai.transforms")
     checkpoint, out, *scans = sys.argv[1:]
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    network = ViT(
+    network = nets.ViT(
         in_channels=1,
         img_size=(96, 96, 96),
         patch_size=(16, 16, 16),
@@ -38,12 +32,12 @@ def main() -> None:
     if unexpected or any("cross_attn" not in key for key in missing):
         raise SystemExit(f"missing {missing}, unexpected {unexpected}")
     network.eval()
-    prepare = Compose(
+    prepare = transforms.Compose(
         [
-            LoadImage(image_only=True),
-            EnsureChannelFirst(),
-            Resize(spatial_size=(96, 96, 96), mode="trilinear"),
-            NormalizeIntensity(nonzero=True, channel_wise=True),
+            transforms.LoadImage(image_only=True),
+            transforms.EnsureChannelFirst(),
+            transforms.Resize(spatial_size=(96, 96, 96), mode="trilinear"),
+            transforms.NormalizeIntensity(nonzero=True, channel_wise=True),
         ]
     )
     with open(out, "w", newline="") as file, torch.no_grad():

@@ -1,7 +1,7 @@
 """Brain age from BrainIAC's encoder: a converted checkpoint, fine-tuned whole.
 
 Convert:  brainjax convert BrainIAC.ckpt --out runs/brainiac
-Prepare:  brainjax prepare SCANS --labels participants.tsv --recipe brainiac_v2 --out data
+Prepare:  brainjax prepare SCANS --labels TABLE --recipe brainiac_v2 --out data
 Run:      brainjax finetune --config configs/brainiac_age.py --workdir runs/brainiac_age
 Give it back: brainjax export runs/brainiac_age --to torch --naming brainiac --out DIR
 Other recipe: convert with --recipe canonical --spacing 2, and prepare the same way.
