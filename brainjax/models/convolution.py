@@ -10,6 +10,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from brainjax.models.encoded import triple
+from brainjax.models.planes import (
+    convolve_planes,
+    convolve_whole,
+    fits_planes,
+    symmetric,
+)
 
 
 class Convolution(nnx.Module):
@@ -68,12 +74,34 @@ def convolve(
     stride: int = 1,
     dilation: int = 1,
 ) -> Float[Array, "b i j k d"]:
-    """Convolves (as networks do, without turning the kernel), padded symmetrically."""
-    return jax.lax.conv_general_dilated(
-        cells,
-        kernel,
-        window_strides=(stride,) * 3,
-        padding=[(dilation * (side // 2),) * 2 for side in kernel.shape[:3]],
-        rhs_dilation=(dilation,) * 3,
-        dimension_numbers=("NXYZC", "XYZIO", "NXYZC"),
-    )
+    """Convolves (as networks do, without turning the kernel), padded symmetrically.
+
+    XLA's 3D convolution is slow on a CPU and its gradient is slower by far, so there,
+    as seen when traced, 2D convolutions and matrix products do the work: the same sums
+    in another order, in float32 or wider. An accelerator keeps XLA's. A CPU has no
+    forward-mode derivative then (`jax.jvp`), only `jax.grad` and `jax.vjp`.
+    """
+    if jax.default_backend() != "cpu":
+        return convolve_plainly(cells, kernel, stride=stride, dilation=dilation)
+    kind = cells.dtype
+    wide = jnp.promote_types(kind, jnp.float32)
+    cells, kernel = jnp.astype(cells, wide), jnp.astype(kernel, wide)
+    if kernel.shape[:3] == (1, 1, 1):
+        found = cells[:, ::stride, ::stride, ::stride] @ kernel[0, 0, 0]
+    elif fits_planes(kernel.shape, stride, dilation):
+        found = convolve_planes(cells, kernel, stride=stride, dilation=dilation)
+    else:
+        found = convolve_plainly(cells, kernel, stride=stride, dilation=dilation)
+    return jnp.astype(found, kind)
+
+
+def convolve_plainly(
+    cells: Float[Array, "b x y z c"],
+    kernel: Float[Array, "p q r c d"],
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> Float[Array, "b i j k d"]:
+    """Gives what `convolve` gives, by XLA's own 3D convolution."""
+    pads = symmetric(kernel.shape, dilation)
+    return convolve_whole(cells, kernel, stride, dilation, pads)
