@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.interop.inert import shown
 
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@]+?)(?:@([^@]+))?")
@@ -53,7 +54,7 @@ def fetch(address: str) -> Path:
     except Exception as error:  # each version has its own network's errors
         names = [kind.__name__ for kind in type(error).__mro__]
         said = next((REASONS[name] for name in names if name in REASONS), "")
-        line = (str(error) or names[0]).strip().partition("\n")[0][:160]
+        line = f"{names[0]} {shown(str(error).strip())}"
         raise InputRefusedError(
             f"{address}: could not be fetched: {said or line}"
         ) from None

@@ -82,8 +82,8 @@ def _opcodes(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
         except StopIteration:
             return
         except Exception as error:  # of many kinds: whatever broken bytes lead to
-            line = str(error).partition("\n")[0][:80]
-            raise InputRefusedError(f"its pickle is damaged ({line})") from None
+            line = str(error).partition("\n")[0]
+            raise InputRefusedError(f"its pickle is damaged ({shown(line)})") from None
         yield opcode.name, arg
 
 

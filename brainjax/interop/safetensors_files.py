@@ -65,8 +65,8 @@ def open_safetensors(path: Path) -> TensorFile:
     except InputRefusedError:
         raise
     except Exception as error:  # the package raises its own, json others
-        line = str(error).partition("\n")[0][:120]
-        raise InputRefusedError(f"damaged or cut off ({line})") from None
+        line = str(error).partition("\n")[0]
+        raise InputRefusedError(f"damaged or cut off ({shown(line)})") from None
     places = {key: _find_place(key, described[key], start) for key in keys}
     infos = {key: TensorInfo(at.shape, at.dtype) for key, at in places.items()}
     facts = {**metadata, "container": "", "left out": []}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from brainjax.errors import InputRefusedError
 from brainjax.interop.inert import Opaque, shown
 from brainjax.interop.tensors import check_key
-from brainjax.interop.torch_records import Storage, Tensor
+from brainjax.interop.torch_records import Storage, Tensor, to_dict
 
 CONTAINERS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "encoder"),
@@ -13,8 +13,11 @@ CONTAINERS = (
 )
 """Keys that a state dict lies under, in the order in which they are looked for."""
 
-MAX_FACTS = 20_000
+MAX_FACT = 20_000
 """Values in one fact; a text counts once more for every 64 letters."""
+MAX_FACTS = 5 * MAX_FACT
+MAX_KEYS = 1_000
+"""Keys at the top level that are not of the state dict."""
 MAX_DEPTH = 16
 
 
@@ -34,9 +37,10 @@ def choose_state_dict(top: Any) -> StateDict:
     Raises:
         InputRefusedError: there is none, or one of its values is not an array.
     """
-    if type(top) is not dict:
+    whole, top = top, to_dict(top)
+    if top is None:
         raise InputRefusedError(
-            f"wanted a state dict, got {shown(top)}; save model.state_dict()"
+            f"wanted a state dict, got {shown(whole)}; save model.state_dict()"
         )
     container, found = _find(top)
     facts, left_out = _facts(top, container)
@@ -56,14 +60,13 @@ def choose_state_dict(top: Any) -> StateDict:
 
 def _find(top: dict[Any, Any]) -> tuple[str, dict[Any, Any]]:
     for name in CONTAINERS:
-        below = top.get(name)
-        if type(below) is not dict:
-            continue
+        below = to_dict(top.get(name)) or {}
         if _holds_tensors(below):
             return name, below
         for inner in CONTAINERS:
-            if _holds_tensors(below.get(inner)):
-                return f"{name}.{inner}", below[inner]
+            deeper = to_dict(below.get(inner)) or {}
+            if _holds_tensors(deeper):
+                return f"{name}.{inner}", deeper
     if _holds_tensors(top):
         return "", top
     keys = ", ".join(shown(key) for key in list(top)[:10]) or "nothing"
@@ -73,8 +76,8 @@ def _find(top: dict[Any, Any]) -> tuple[str, dict[Any, Any]]:
     )
 
 
-def _holds_tensors(value: Any) -> bool:
-    return type(value) is dict and any(isinstance(v, Tensor) for v in value.values())
+def _holds_tensors(found: dict[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in found.values())
 
 
 def _is_array(value: Any) -> bool:
@@ -85,17 +88,22 @@ def _is_array(value: Any) -> bool:
 
 def _facts(top: dict[Any, Any], container: str) -> tuple[dict[str, Any], list[str]]:
     """Gives the plain values at the top level, and the keys of the others."""
-    facts, left_out = {}, []
+    facts, left_out, budget = {}, [], MAX_FACTS
     for key, value in top.items():
         if key == container.partition(".")[0] and container:
             continue
         if isinstance(value, Tensor) and not container:
             continue
+        if len(facts) + len(left_out) == MAX_KEYS:
+            left_out.append("...")
+            break
         name = key if type(key) is str else shown(key)
+        left = [given := min(MAX_FACT, budget)]
         try:
-            facts[name[:200]] = _plain(value, [MAX_FACTS], 0)
+            facts[name[:200]] = _plain(value, left, 0)
         except _NotPlainError:
             left_out.append(name[:200])
+        budget -= given - max(left[0], 0)
     return facts, left_out
 
 

@@ -143,8 +143,12 @@ def _find_entries(path: Path, file: BinaryIO) -> dict[str, Region]:
     except InputRefusedError:
         raise
     except Exception as error:  # of many kinds: whatever a broken directory leads to
-        line = str(error).partition("\n")[0][:80]
-        raise InputRefusedError(f"its zip is damaged or cut off ({line})") from None
+        line = str(error).partition("\n")[0]
+        raise InputRefusedError(
+            f"its zip is damaged or cut off ({shown(line)})"
+        ) from None
+    if any(info.filename.endswith("/constants.pkl") for info in infos):
+        raise InputRefusedError("wanted a state dict, got a TorchScript program")
     entries, last, end = {}, 0, os.fstat(file.fileno()).st_size
     for info in sorted(infos, key=lambda info: info.header_offset):
         _check_entry(info)
@@ -193,8 +197,6 @@ def _locate(file: BinaryIO, info: zipfile.ZipInfo, end: int) -> Region:
 def _find_root(entries: Mapping[str, Region]) -> str:
     """Gives the folder that everything of `torch.save` lies in."""
     pickles = [name for name in entries if name.endswith("/data.pkl")]
-    if any(name.endswith("/constants.pkl") for name in entries):
-        raise InputRefusedError("holds a TorchScript program, wanted a state dict")
     if len(pickles) != 1:
         names = ", ".join(shown(name) for name in list(entries)[:5]) or "nothing"
         raise InputRefusedError(

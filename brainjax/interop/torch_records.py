@@ -64,11 +64,13 @@ def make_storage(identity: Any) -> Storage | Opaque:
 
     Files before PyTorch 1.6 add a view: None, or (key, start, length).
     """
-    if type(identity) is tuple and identity[:1] == ("module",):
-        return Opaque("module", identity)
-    if type(identity) is not tuple or not 5 <= len(identity) <= 6:
+    parts: tuple[Any, ...] = identity if type(identity) is tuple else ()
+    if len(parts) > 1 and parts[0] == "module":
+        # A class of module, which the format before 1.6 kept with its source.
+        return Opaque(shown(parts[1]), parts)
+    if not 5 <= len(parts) <= 6:
         raise InputRefusedError(f"wanted a storage, got {shown(identity)}")
-    word, kind, key, _, count, *views = identity
+    word, kind, key, _, count, *views = list(parts)
     name = kind.text if isinstance(kind, Name) else ""
     module, _, name = name.rpartition(".")
     if word != "storage" or module not in ("torch", "torch.storage", "torch.cuda"):
@@ -123,16 +125,23 @@ def _rebuild_subclass(args: Any) -> Any:
     return REBUILDS[name](inner)
 
 
-def _ordered_dict(args: Any) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    if args and args[0]:
-        pairs = args[0]
-        # Copied, so a pickle could repeat it without end: only old, small ones have it.
-        if type(pairs) is not list or len(pairs) > 1000:
-            raise InputRefusedError(f"an OrderedDict of {shown(pairs)}")
-        if not all(type(one) in (list, tuple) and len(one) == 2 for one in pairs):
-            raise InputRefusedError("an OrderedDict of what are not pairs")
-        put_items(found, pairs)
+def _ordered_dict(args: Any) -> dict[Any, Any] | Opaque:
+    # Pairs are copied where they are looked for: here a pickle could have it done
+    # again and again.
+    return Opaque(ORDERED, args) if _tuple(args, 0) else {}
+
+
+def to_dict(value: Any) -> dict[Any, Any] | None:
+    """Gives a dict that a file holds, also one that Python 2 made of pairs; or None."""
+    if not isinstance(value, Opaque) or value.name != ORDERED:
+        return value if type(value) is dict else None
+    pairs, found = value.args[0], {}
+    if type(pairs) is not list or any(
+        type(one) not in (list, tuple) or len(one) != 2 for one in pairs
+    ):
+        raise InputRefusedError(f"wanted pairs of an OrderedDict, got {shown(pairs)}")
+    put_items(found, pairs)
+    put_items(found, value.items.items())
     return found
 
 
@@ -141,6 +150,8 @@ def _path(args: Any) -> str:
     parts = _tuple(args, 0)[:64]
     return "/".join(part[:256] for part in parts if type(part) is str)
 
+
+ORDERED = "collections.OrderedDict"
 
 TENSOR_CLASSES = (
     *("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter"),
@@ -160,8 +171,14 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "torch._tensor._rebuild_from_type_v2": _rebuild_subclass,
     "torch.nn.parameter.Parameter": lambda args: _tuple(args, 1)[0],
     "torch.Size": lambda args: _tuple(args, 1)[0],
-    "collections.OrderedDict": _ordered_dict,
+    ORDERED: _ordered_dict,
     "collections.defaultdict": lambda args: {},
+    **{
+        # Lists: a set would hash what the file chose.
+        f"{module}.{name}": lambda args: args[0] if _tuple(args, 0) else []
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "frozenset")
+    },
     **{
         f"pathlib.{name}": _path
         for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")

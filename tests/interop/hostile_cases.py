@@ -117,6 +117,14 @@ PICKLES = {
     "no stop": (make.PROTO + b"N", "its pickle is damaged"),
     "nothing on the stack": (make.PROTO + b"0.", "its pickle is damaged"),
     "no such opcode": (make.PROTO + b"\xff.", "its pickle is damaged"),
+    "pairs that are none": (
+        make.PROTO + call(name("collections.OrderedDict"), number(3)) + b".",
+        "wanted pairs of an OrderedDict, got 3",
+    ),
+    "arguments that are none": (
+        make.PROTO + name("collections.OrderedDict") + b"K\3R.",
+        "called with 3",
+    ),
     "items of a number": (make.PROTO + b"K\1K\2K\3s.", "sets items of 1"),
     "half an item": (make.PROTO + b"}(K\1u.", "sets items of a dict"),
     "storage that is a number": (make.state_dict(a=tensor(pid=number(3))), "got 3"),
@@ -275,6 +283,18 @@ HARMLESS = {
     "deep": b")" + b"\x85" * 100_000,
     "long chain": name("torch.nn.Identity") + b")R" * 100_000,
     "deep builds": name("torch.nn.Identity") + b")R" + (b"2b" * 100_000),
+    # A table of 10,000 pairs, made again 30,000 times.
+    "pairs again and again": b"(]("
+    + b"".join(b"](" + number(n) + b"Ne" for n in range(10_000))
+    + b"e\x85q\0"
+    + (name("collections.OrderedDict") + b"h\0R") * 30_000
+    + b"t",
+    "the same facts again and again": b"]q\0("
+    + b"K\1" * 19_000
+    + b"e0"
+    + b"}("
+    + b"".join(number(n) + b"h\0" for n in range(100_000))
+    + b"u",
     "cycle": b"]q\0h\0a",
     "cycle through a namespace": name("argparse.Namespace") + b")\x81q\0h\0b",
     "getattr": call(name("builtins.getattr"), name("torch.nn"), text("system")),

@@ -198,6 +198,14 @@ def test_the_state_dict_is_found(tmp_path, top, container, keys):
     assert list(file.tensors) == keys
 
 
+def test_a_state_dict_of_python_2_is_read(tmp_path):
+    pairs = b"](](" + make.text("a") + make.tensor() + b"ee"
+    ordered = make.call(make.name("collections.OrderedDict"), pairs)
+    for pickle in (ordered, make.table(model=ordered)):
+        path = make.write_pickle(tmp_path / "file", make.PROTO + pickle + b".")
+        assert open_tensors(path).tensors == {"a": ((2, 3), "float32")}
+
+
 def test_what_lies_beside_the_state_dict_does_not_matter(tmp_path):
     namespace = (
         make.name("argparse.Namespace")
@@ -228,6 +236,18 @@ def test_what_lies_beside_the_state_dict_does_not_matter(tmp_path):
         "left out": ["optimizer_states", "callbacks"],
     }
     json.dumps(file.facts)
+
+
+def test_facts_are_bounded(tmp_path):
+    # One list of 19,000 numbers, under 5,000 keys.
+    shared = b"]q\0(" + b"K\1" * 19_000 + b"e0"
+    repeats = b"".join(make.text(f"k{n}") + b"h\0" for n in range(5000))
+    pickle = make.PROTO + shared + b"}(" + make.text("a") + make.tensor() + repeats
+    file = open_tensors(make.write_pickle(tmp_path / "file", pickle + b"u."))
+    assert len(file.facts["k0"]) == 19_000
+    assert len(file.facts) == 5 + 2
+    assert len(file.facts["left out"]) == 1000 - 5 + 1
+    assert file.facts["left out"][-1] == "..."
 
 
 def test_what_is_not_read_costs_nothing(tmp_path):
