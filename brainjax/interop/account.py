@@ -89,7 +89,9 @@ def account(
     kept = {row.key for row in rows if row.status == "mapped"}
     refused = {row.key for row in rows if row.status == "unknown"}
     lacking = [key for key in wanted if key not in kept | refused]
-    return rows + [Row(k, wanted[k].shape, "missing", "not there") for k in lacking]
+    rows += [Row(k, wanted[k].shape, "missing", "not there") for k in lacking]
+    outside = file.facts.get("left out", [])
+    return rows + [Row(key, (), "ignored", "beside the weights") for key in outside]
 
 
 def _note_of_head(found: Recognised) -> str:

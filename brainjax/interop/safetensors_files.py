@@ -102,6 +102,7 @@ def write_safetensors(
                 raise InputRefusedError(f"{key!r}: cannot write {array.dtype.name}")
         with replacing(path) as half:
             save_file(dense, str(half), metadata=words)
+            half.chmod(0o644)  # the package makes files that nobody else may read
 
 
 def _read_header(path: Path) -> tuple[bytes, int]:
