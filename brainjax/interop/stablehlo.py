@@ -20,6 +20,7 @@ from jax import export as jax_export
 from brainjax.augment import evaluation_view
 from brainjax.errors import MissingExtraError
 from brainjax.interop.files import write_safetensors
+from brainjax.models.convolution import portable_convolutions
 from brainjax.models.pure import run as run_pure
 from brainjax.records.store import write_atomically
 from brainjax.tasks import Classification, Regression
@@ -41,9 +42,9 @@ def export_stablehlo(run: Run, out: Path) -> list[Path]:
     (batch,) = jax_export.symbolic_shape("batch")
     dtype = jnp.dtype(run.recipe.storage)
     volumes = jax.ShapeDtypeStruct((batch, *run.recipe.shape), dtype)
-    exported = jax_export.export(jax.jit(make_program(run)), platforms=PLATFORMS)(
-        shapes, volumes
-    )
+    program = jax.jit(make_program(run))
+    with portable_convolutions():
+        exported = jax_export.export(program, platforms=PLATFORMS)(shapes, volumes)
     outputs = jax.tree.map(lambda leaf: list(map(str, leaf.shape)), exported.out_avals)
     names = sorted(_outputs(run))
     about = {

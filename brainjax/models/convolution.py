@@ -4,6 +4,10 @@ Padding is symmetric (`kernel // 2` on both sides, whatever the stride), as MONA
 networks have it; flax's "SAME" pads a strided convolution unevenly and gives others.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -47,7 +51,8 @@ class Convolution(nnx.Module):
         self.stride = stride
         self.dilation = dilation
         self.dtype = dtype
-        start = nnx.initializers.he_normal()
+        # A plain normal, as MONAI starts: a truncated one compiles for every shape.
+        start = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
         self.kernel = nnx.Param(start(rngs.params(), (*sides, before, after)))
         if bias:
             self.bias = nnx.Param(jnp.zeros(after))
@@ -67,6 +72,19 @@ class Convolution(nnx.Module):
         return found
 
 
+_portable: ContextVar[bool] = ContextVar("portable", default=False)
+
+
+@contextmanager
+def portable_convolutions() -> Iterator[None]:
+    """What is traced in here convolves in XLA's own form, for every platform."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
 def convolve(
     cells: Float[Array, "b x y z c"],
     kernel: Float[Array, "p q r c d"],
@@ -81,7 +99,7 @@ def convolve(
     in another order, in float32 or wider. An accelerator keeps XLA's. A CPU has no
     forward-mode derivative then (`jax.jvp`), only `jax.grad` and `jax.vjp`.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or _portable.get():
         return convolve_plainly(cells, kernel, stride=stride, dilation=dilation)
     kind = cells.dtype
     wide = jnp.promote_types(kind, jnp.float32)

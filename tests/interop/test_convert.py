@@ -210,6 +210,14 @@ def test_a_recipe_that_nobody_knows_must_be_stated(tmp_path):
         read_checkpoint(path, make_statement(**HEADS))
 
 
+def test_a_decoder_beside_the_encoder_is_left(tmp_path):
+    arrays = foreign("segresnet", {"init_filters": 2, "blocks": (1, 1)}, "encoder.")
+    arrays["up_layers.0.upsample.weight"] = np.ones((4, 2, 2, 2, 2), np.float32)
+    write_torch(tmp_path / "ds.pt", arrays)
+    found = read(tmp_path / "ds.pt", shape=32, settings=[])
+    assert found.rows[-1].note.startswith("decoder of SegResNetDS")
+
+
 def test_convert_writes_a_run_once(tmp_path):
     path = lightning(tmp_path / "age.ckpt", twin=False)
     words = {"task": "regression", "target": "age", "unit": "months"}

@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax import export as jax_export
 
 from brainjax.cli import main
 from brainjax.errors import InputRefusedError
@@ -174,3 +175,14 @@ def test_every_layout_is_one_of_an_encoder():
     from brainjax.models import ENCODERS
 
     assert {layout.encoder for layout in LAYOUTS.values()} <= {*ENCODERS, "unetr"}
+
+
+def test_a_convolution_is_exported_for_every_platform(tmp_path):
+    write_torch(tmp_path / "theirs.pt", foreign("resnet", RESNET))
+    run = read(tmp_path / "theirs.pt", origin="monai", shape=32)
+    export(run, tmp_path / "out", to="stablehlo")
+    model = (tmp_path / "out" / "model.stablehlo").read_bytes()
+    program = jax_export.deserialize(bytearray(model)).mlir_module()
+    # What is fast on a CPU alone, images of planes, is not what others are given.
+    assert "[b, 0, 1, 2, f]x[0, 1, 2, i, o]" in program
+    assert "[b, 0, 1, f]x" not in program
