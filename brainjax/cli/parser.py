@@ -85,7 +85,9 @@ def _add_answer_verbs(verbs) -> None:
     verb.add_argument("--to", default="safetensors", help="or torch, stablehlo")
     verb.add_argument("--out", type=Path, required=True, help="a folder")
     verb.add_argument("--naming", default="monai", help="of keys; or brainiac")
-    verb.add_argument("--monai", default="", help="version whose ViT is to load it")
+    verb.add_argument(
+        "--monai-version", default="", help="of the MONAI whose ViT is to load it"
+    )
 
     verb = _add(verbs, actions.report, "one self-contained HTML page about runs")
     verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")

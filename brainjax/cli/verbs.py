@@ -103,6 +103,7 @@ def embed(options: argparse.Namespace) -> int:
     from brainjax.infer.scans import check_out
 
     run, words = options.run, {"recipe": options.recipe, "pool": options.pool}
+
     if run.startswith("hf://") or Path(run).is_file():
         from brainjax.interop import make_statement, read_checkpoint, summarise
 
@@ -135,7 +136,7 @@ def export(options: argparse.Namespace) -> int:
         options.out,
         to=options.to,
         naming=options.naming,
-        monai=options.monai,
+        monai_version=options.monai_version,
     ):
         print(path)
     return GOOD

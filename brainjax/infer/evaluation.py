@@ -51,6 +51,11 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
             f"{run}: a converted run has no test subjects of its own; state a prepared "
             "data set with labels: --prepared"
         )
+    if loaded.network.get("inputs", 1) > 1:
+        raise InputRefusedError(
+            f"{run}: wanted a run of one scan a subject, got one of "
+            f"{loaded.network['inputs']}, which predict answers; evaluate does not yet"
+        )
     path = prepared or config["data"]["path"]
     dataset = open_dataset(path)
     refuse_other_recipe(loaded, dataset.recipe, path)
@@ -80,8 +85,8 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
 def _all_as_test(dataset: RecordDataset, run: Run) -> Split:
     if run.task is None:
         raise InputRefusedError(
-            f"{run.folder}: wanted a fine-tuned run for another data set, got a "
-            "pretraining one, which has no task to answer"
+            f"{run.folder}: wanted a fine-tuned run for another data set, got one of "
+            f"kind {run.kind}, which has no task to answer"
         )
     nobody = np.zeros(0, np.int64)
     return Split(nobody, nobody, np.arange(len(dataset)))

@@ -18,7 +18,14 @@ BESIDE = (
     (r"(projector|projection|projection_head|simclr_head)\.", "projection head"),
     (r"(criterion|loss|loss_fn|train_\w+|val_\w+|test_\w+)\.", "training, not network"),
 )
-"""Patterns of keys beside the network that need no layout to be understood."""
+"""Keys beside the network that need no layout to be understood."""
+
+TRAINING = re.compile(
+    r"optimi[sz]er|sched|scaler|precision|callback|loop|hyper|hparam|config|args|rng"
+    r"|random|epoch|step|history|datamodule|loss|metric|version|param_groups",
+    re.IGNORECASE,
+)
+"""Names of what lies beside a state dict and is no part of a network."""
 
 
 class Row(NamedTuple):
@@ -73,10 +80,11 @@ def account(
     head = {f"{found.head}.weight", f"{found.head}.bias"} if found.head else set()
     rows = []
     for key, info in file.tensors.items():
-        if any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore):
+        if left_out(key, ignore):
             rows.append(Row(key, info.shape, "ignored", "left out by --ignore"))
         elif key in head:
-            rows.append(Row(key, info.shape, "mapped", _note_of_head(found)))
+            note = _join(_note_of_head(found), _widened(info.dtype))
+            rows.append(Row(key, info.shape, "mapped", note))
         elif key not in wanted:
             reason = _reason(file, key, found, others)
             status = "ignored" if reason else "unknown"
@@ -85,14 +93,35 @@ def account(
             note = f"wanted {list(wanted[key].shape)}"
             rows.append(Row(key, info.shape, "unknown", note))
         else:
-            note = "" if wanted[key].how == "same" else wanted[key].how
+            how = wanted[key].how
+            note = _join("" if how == "same" else how, _widened(info.dtype))
             rows.append(Row(key, info.shape, "mapped", note))
-    kept = {row.key for row in rows if row.status == "mapped"}
-    refused = {row.key for row in rows if row.status == "unknown"}
-    lacking = [key for key in wanted if key not in kept | refused]
+    placed = {row.key for row in rows if row.status in ("mapped", "unknown")}
+    lacking = [key for key in wanted if key not in placed]
     rows += [Row(k, wanted[k].shape, "missing", "not there") for k in lacking]
-    outside = file.facts.get("left out", [])
-    return rows + [Row(key, (), "ignored", "beside the weights") for key in outside]
+    return rows + [_outside(key, ignore) for key in file.facts.get("left out", [])]
+
+
+def left_out(key: str, ignore: Sequence[str]) -> bool:
+    """Whether a key matches one of the patterns to ignore."""
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore)
+
+
+def _outside(key: str, ignore: Sequence[str]) -> Row:
+    """The row of what lies beside the state dict and is not plain."""
+    if left_out(key, ignore):
+        return Row(key, (), "ignored", "left out by --ignore")
+    if TRAINING.search(key):
+        return Row(key, (), "ignored", "of the training, beside the weights")
+    return Row(key, (), "unknown", "beside the weights, and not read")
+
+
+def _widened(dtype: str) -> str:
+    return "" if dtype == "float32" else f"{dtype} to float32"
+
+
+def _join(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _note_of_head(found: Recognised) -> str:
@@ -118,22 +147,31 @@ def _reason(
     file: TensorFile, key: str, found: Recognised, others: Sequence[str]
 ) -> str:
     """Says why a key is not needed; "" where nothing is known of it."""
-    layout = LAYOUTS[found.layout]
     if key.startswith(found.prefix):
-        reason = layout.ignore(key[len(found.prefix) :], found.keywords)
+        bare = key[len(found.prefix) :]
+        reason = LAYOUTS[found.layout].ignore(bare, found.keywords)
         if reason:
             return reason
-    for pattern, reason in BESIDE:
-        if re.search(rf"(^|\.){pattern}", key):
-            return reason
+    for other in others:
+        if key.startswith(other):
+            return _reason_of_copy(file, key, other, found)
     if found.head:
         for end in (".weight", ".bias"):
             name = found.head.removeprefix("model.") + end
             if key in (name, "model." + name):
                 return _compare(file, key, found.head + end)
-    for other in others:
-        if key.startswith(other):
-            return _reason_of_copy(file, key, other, found)
+    return _beside(key, found)
+
+
+def _beside(key: str, found: Recognised) -> str:
+    """Says what a key beside the network is; one inside it has a layer's place."""
+    rest = key.removeprefix(found.prefix)
+    own = {entry.theirs.split(".")[0] for entry in found.entries}
+    if key.startswith(found.prefix) and rest.split(".")[0] in own:
+        return ""
+    for pattern, reason in BESIDE:
+        if re.search(rf"(^|\.){pattern}", rest):
+            return reason
     return ""
 
 

@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
 from brainjax.interop.account import Row
 from brainjax.interop.files import TensorFile, open_tensors
-from brainjax.interop.networks import Network, read_network, read_own
+from brainjax.interop.networks import Network, as_two, read_network
 from brainjax.interop.origins import ORIGINS
+from brainjax.interop.own import Description, read_description, read_own
+from brainjax.interop.recognise import in_file
 from brainjax.interop.statement import Statement
-from brainjax.tasks import Classification, Regression, Task, task_from_dict
+from brainjax.models.encoded import triple
+from brainjax.tasks import Classification, Regression, Task
 from brainjax.train.folder import RunFolder, write_json
 from brainjax.train.restore import Run, describe_run, plan_network
-from brainjax.volume.recipe import AnyRecipe, make_recipe, recipe_from_dict
+from brainjax.volume.recipe import AnyRecipe, make_recipe
 
 
 class Conversion(NamedTuple):
@@ -40,45 +42,25 @@ def read_checkpoint(
 
     Returns:
         The run (kind "encoder", "finetune" with a head, or "segmentation") and a row
-        for every key.
+        for every key. Its `checkpoint` is the hash of the weights that were read.
 
     Raises:
         InputRefusedError: no such file, hostile, not understood to the last key, or a
             statement that does not fit it.
     """
     file, statement = open_tensors(address), statement or Statement()
-    about = _about(file)
-    if about is None:
+    description = read_description(file)
+    if description is None:
         network = read_network(file, statement)
-        task = _fit_task(file, network, statement.task)
+        network, task = _fit_task(file, network, statement.task)
         recipe = _choose_recipe(file, network.origin, statement.recipe)
     else:
-        network = read_own(file, about, statement)
-        given = about["task"] if network.kind == "finetune" else None
-        task = task_from_dict(given) if given else None
-        recipe = statement.recipe or recipe_from_dict(about["recipe"])
-    view = _three(network.keywords["encoder"]["shape"])
-    _refuse_other_size(file, recipe, view)
-    keywords = json.loads(json.dumps(network.keywords))  # as a checkpoint gives them
-    planned = plan_network(network.kind, keywords)
-    trees = {"params": network.params, "batch_stats": network.batch_stats}
-    _check_complete(
-        file, {"params": planned.params, "batch_stats": planned.batch_stats}, trees
-    )
-    run = Run(
-        folder=file.path,
-        kind=network.kind,
-        network=keywords,
-        view=view,
-        recipe=recipe,
-        task=task,
-        graphdef=planned.graphdef,
-        **jax.device_put(trees),
-        step=0,
-        checkpoint=file.sha256[:12],
-        subjects=[],
-    )
-    return Conversion(run, network.origin, network.rows)
+        network = read_own(file, description, statement)
+        task = description.task if network.kind == "finetune" else None
+        recipe = _same_recipe(file, description, statement.recipe)
+    run = _as_run(file, network, task, recipe)
+    subjects = description.subjects if description else []
+    return Conversion(run._replace(subjects=subjects), network.origin, network.rows)
 
 
 def convert(
@@ -99,7 +81,7 @@ def convert(
     run = conversion.run
     source = {
         "file": str(address),
-        "sha256_12": run.checkpoint,
+        "weights": run.checkpoint,
         "origin": conversion.origin,
     }
     folder.claim({"kind": run.kind, "converted": source, "seed": 0})
@@ -109,7 +91,7 @@ def convert(
         view=run.view,
         recipe=run.recipe,
         task=run.task,
-        subjects=[],
+        subjects=run.subjects,
         data="",
         donor=run.checkpoint,
     )
@@ -123,26 +105,41 @@ def convert(
     return conversion._replace(run=run._replace(folder=folder.path, checkpoint=digest))
 
 
-def _about(file: TensorFile) -> dict[str, Any] | None:
-    """Gives what `export` wrote beside the arrays, None where another package did."""
-    text = file.facts.get("brainjax")
-    if not isinstance(text, str):
-        return None
-    try:
-        about = json.loads(text)
-        if {"kind", "network", "recipe", "task"} <= about.keys():
-            return about
-    except (ValueError, AttributeError):
-        pass  # said below, in the same words
-    raise InputRefusedError(
-        f"{file.path}: wanted brainjax's description of a run, got {text[:60]!r}"
+def _as_run(
+    file: TensorFile, network: Network, task: Task | None, recipe: AnyRecipe
+) -> Run:
+    view = in_file(file, lambda: triple(network.encoder["shape"], "shape"))
+    if recipe.storage == "float32" and recipe.shape != view:
+        raise InputRefusedError(
+            f"{file.path}: takes volumes of {view}, recipe {recipe.name} makes "
+            f"{recipe.shape}; state another --recipe"
+        )
+    keywords = json.loads(json.dumps(network.keywords))  # as a checkpoint gives them
+    planned = in_file(file, lambda: plan_network(network.kind, keywords))
+    trees = {"params": network.params, "batch_stats": network.batch_stats}
+    wanted = {"params": planned.params, "batch_stats": planned.batch_stats}
+    _refuse_incomplete(file, wanted, trees)
+    return Run(
+        folder=file.path,
+        kind=network.kind,
+        network=keywords,
+        view=view,
+        recipe=recipe,
+        task=task,
+        graphdef=planned.graphdef,
+        **jax.device_put(trees),
+        step=0,
+        checkpoint=network.hash,
+        subjects=[],
     )
 
 
-def _fit_task(file: TensorFile, network: Network, task: Task | None) -> Task | None:
+def _fit_task(
+    file: TensorFile, network: Network, task: Task | None
+) -> tuple[Network, Task | None]:
     """Fits a stated task to the head: nothing is learnt, so mean 0 and spread 1."""
     if task is None:
-        return None
+        return network, None
     if network.kind != "finetune":
         raise InputRefusedError(f"{file.path}: wanted a head for --task, got none")
     outputs = network.keywords["outputs"]
@@ -152,20 +149,16 @@ def _fit_task(file: TensorFile, network: Network, task: Task | None) -> Task | N
                 f"{file.path}: wanted a head of 1 output for a regression, got "
                 f"{outputs}"
             )
-        return replace(task, mean=0.0, std=1.0)
+        return network, replace(task, mean=0.0, std=1.0)
     assert isinstance(task, Classification)
     if outputs == 1 and len(task.classes) == 2:
-        # One logit z, as a sigmoid reads it, is the softmax of (0, z).
-        linear = network.params["head"]["linear"]
-        linear["kernel"] = np.pad(linear["kernel"], ((0, 0), (1, 0)))
-        linear["bias"] = np.pad(linear["bias"], (1, 0))
-        network.keywords["outputs"] = 2
+        network = as_two(network)
     elif outputs != len(task.classes):
         raise InputRefusedError(
             f"{file.path}: wanted {outputs} --classes, one an output of the head, got "
             f"{', '.join(task.classes)}"
         )
-    return replace(task, counts=(1,) * len(task.classes))
+    return network, replace(task, counts=(1,) * len(task.classes))
 
 
 def _choose_recipe(
@@ -181,14 +174,17 @@ def _choose_recipe(
     return make_recipe(ORIGINS[origin].recipe)
 
 
-def _refuse_other_size(
-    file: TensorFile, recipe: AnyRecipe, view: tuple[int, int, int]
-) -> None:
-    if recipe.storage == "float32" and recipe.shape != view:
+def _same_recipe(
+    file: TensorFile, description: Description, stated: AnyRecipe | None
+) -> AnyRecipe:
+    """Gives the recipe a file was written with; one stated by name must be that."""
+    own = description.recipe
+    if stated is not None and stated.name != own.name:
         raise InputRefusedError(
-            f"{file.path}: takes volumes of {view}, recipe {recipe.name} makes "
-            f"{recipe.shape}; state another --recipe"
+            f"{file.path}: learnt from recipe {own.describe()} {own.hash}, and answers "
+            f"through no other, got --recipe {stated.describe()}"
         )
+    return own
 
 
 def _refuse_full(path: Path) -> None:
@@ -198,7 +194,7 @@ def _refuse_full(path: Path) -> None:
         raise InputRefusedError(f"{path}: wanted a new or empty folder, got a full one")
 
 
-def _check_complete(file: TensorFile, wanted: Any, trees: Any) -> None:
+def _refuse_incomplete(file: TensorFile, wanted: Any, trees: Any) -> None:
     """No leaf of ours without a value, and no value without a leaf of its shape."""
 
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -212,8 +208,3 @@ def _check_complete(file: TensorFile, wanted: Any, trees: Any) -> None:
         raise InputRefusedError(
             f"{file.path}: {key} wanted {ours.get(key)}, got {theirs.get(key)}"
         )
-
-
-def _three(shape: Any) -> tuple[int, int, int]:
-    x, y, z = (shape,) * 3 if isinstance(shape, int) else shape
-    return x, y, z

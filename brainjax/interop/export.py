@@ -12,14 +12,16 @@ from brainjax.errors import InputRefusedError
 from brainjax.interop.files import write_safetensors, write_torch
 from brainjax.interop.layout import scatter
 from brainjax.interop.layouts import LAYOUTS
-from brainjax.interop.stablehlo import export_stablehlo, flatten
-from brainjax.train.restore import Run, load_run
+from brainjax.interop.own import FACT, MONAI_NAMED, is_nidl
+from brainjax.interop.stablehlo import export_stablehlo
+from brainjax.interop.trees import flatten
+from brainjax.train.restore import Run, hash_subject, load_run
 
 FORMATS = ("safetensors", "torch", "stablehlo")
 NAMINGS = ("monai", "brainiac")
-LAYOUT_OF = {"vit": "vit", "resnet": "resnet", "segresnet": "segresnet"}
-LAYOUT_OF |= {"densenet": "densenet"}
-"""Layout of MONAI for each encoder that MONAI has, too."""
+
+BRAINIAC = ("vit", "resnet")
+"""Encoders that BrainIAC has."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,7 +32,7 @@ def export(
     *,
     to: str = "safetensors",
     naming: str = "monai",
-    monai: str = "",
+    monai_version: str = "",
 ) -> list[Path]:
     """Writes a run for use without brainjax; `convert` reads it back exactly.
 
@@ -39,12 +41,13 @@ def export(
         out: a folder, made if it is not there; files of these names are replaced.
         to: "safetensors" or "torch" (both: encoder, and head where there is one), or
             "stablehlo" (the compiled program, its weights and a description).
-        naming: "monai" writes the encoder as MONAI's own network loads it strictly, and
+        naming: "monai" writes the encoder as MONAI's own network loads it strictly (its
+            DenseNet, and its ViT with a class token, have a head that is not here), and
             the head as `torch.nn.Sequential(LayerNorm, Linear)` or `Linear` does;
-            "brainiac" writes one file in BrainIAC's layout. An encoder that MONAI does
-            not have keeps our names.
-        monai: version of MONAI whose ViT is to load it ("1.3", "1.4", "1.5", "1.6");
-            the newest if "".
+            "brainiac" writes one file in BrainIAC's layout. A ViT with registers has
+            nidl's names, an encoder that neither has ours. A projector stays behind.
+        monai_version: of the MONAI whose ViT is to load it ("1.3", "1.4", "1.5",
+            "1.6"); the newest if "".
 
     Returns:
         The files written.
@@ -61,45 +64,50 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     if to == "stablehlo":
         return export_stablehlo(loaded, out)
-    files = name_arrays(loaded, naming=naming, monai=monai)
+    files = name_arrays(loaded, naming=naming, monai_version=monai_version)
     suffix = ".safetensors" if to == "safetensors" else ".ckpt"
     about = describe(loaded)
     written = []
     for name, arrays in files.items():
         path = out / f"{name}{suffix}"
         if to == "safetensors":
-            write_safetensors(path, arrays, metadata={"brainjax": json.dumps(about)})
+            write_safetensors(path, arrays, metadata={FACT: json.dumps(about)})
         else:
-            write_torch(path, arrays, facts={"brainjax": json.dumps(about)})
+            write_torch(path, arrays, facts={FACT: json.dumps(about)})
         written.append(path)
     return written
 
 
-def name_arrays(run: Run, *, naming: str, monai: str = "") -> dict[str, Arrays]:
+def name_arrays(run: Run, *, naming: str, monai_version: str = "") -> dict[str, Arrays]:
     """Gives arrays by foreign key, by the name of the file they belong in.
 
     Raises:
         InputRefusedError: the naming has no such network.
     """
-    if run.kind == "segmentation":
-        arrays = _scatter("unetr", run.network, _trees(run), monai)
-        if naming == "monai":
-            return {"segmentation": arrays}
-        return {"model": {f"model.unetr.{key}": arrays[key] for key in arrays}}
+    trees = {"params": run.params, "batch_stats": run.batch_stats}
     encoder = dict(run.network["encoder"])
     name = encoder.pop("name", "vit")
-    trees = {part: tree.get("encoder", {}) for part, tree in _trees(run).items()}
-    if name not in LAYOUT_OF:
-        if naming == "brainiac":
-            raise InputRefusedError(f"{run.folder}: BrainIAC has no encoder {name!r}")
-        arrays = flatten(trees)
+    if naming == "brainiac" and name not in BRAINIAC:
+        raise InputRefusedError(f"{run.folder}: BrainIAC has no encoder {name!r}")
+    if monai_version and name != "vit":
+        raise InputRefusedError(
+            f"--monai-version: wanted none for {name}, whose keys are the same in all"
+        )
+    if run.kind == "segmentation":
+        arrays = _scatter("unetr", run.network, trees, monai_version)
+        if naming == "monai":
+            return {"segmentation": arrays}
+        return {"model": {f"model.unetr.{key}": a for key, a in arrays.items()}}
+    trees = {part: tree.get("encoder", {}) for part, tree in trees.items()}
+    if name in MONAI_NAMED:
+        layout = "nidl" if is_nidl(name, encoder) else name
+        arrays = _scatter(layout, encoder, trees, monai_version)
     else:
-        arrays = _scatter(LAYOUT_OF[name], encoder, trees, monai)
+        arrays = flatten(trees)
     head = run.params.get("head")
     if naming == "brainiac":
         return {"model": _brainiac(run, arrays, head)}
-    files = {"encoder": arrays}
-    return files | ({"head": name_head(head)} if head else {})
+    return {"encoder": arrays} | ({"head": name_head(head)} if head else {})
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -112,6 +120,8 @@ def describe(run: Run) -> dict[str, Any]:
         "recipe": run.recipe.to_dict(),
         "task": None if run.task is None else run.task.to_dict(),
         "checkpoint": run.checkpoint,
+        # Hashed: the guard against testing on them must hold, their names need not.
+        "subjects": [hash_subject(name) for name in run.subjects],
     }
 
 
@@ -140,20 +150,21 @@ def _brainiac(run: Run, arrays: Arrays, head: Any) -> Arrays:
             "with --naming monai"
         )
     found = {f"model.backbone.backbone.{key}": array for key, array in arrays.items()}
-    fc = {f"model.classifier.fc.{key}": array for key, array in name_head(head).items()}
-    return found | fc
+    linear = name_head(head)
+    if len(linear["bias"]) == 2 and not (
+        linear["weight"][0].any() or linear["bias"][0]
+    ):
+        # Two logits of which the first is always 0 are the one that BrainIAC has.
+        linear = {key: array[1:] for key, array in linear.items()}
+    return found | {f"model.classifier.fc.{key}": a for key, a in linear.items()}
 
 
 def _scatter(
-    layout: str, keywords: Mapping[str, Any], trees: Mapping[str, Any], monai: str
+    layout: str, keywords: Mapping[str, Any], trees: Mapping[str, Any], version: str
 ) -> Arrays:
     rules = LAYOUTS[layout]
     entries = rules.entries(dict(keywords))
-    return scatter(entries, trees) | rules.extras(dict(keywords), monai)
-
-
-def _trees(run: Run) -> dict[str, Any]:
-    return {"params": run.params, "batch_stats": run.batch_stats}
+    return scatter(entries, trees) | rules.extras(dict(keywords), version)
 
 
 def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:

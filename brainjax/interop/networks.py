@@ -1,26 +1,23 @@
 """From a foreign file to the keywords and parameter trees of one of our networks."""
 
+import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from brainjax.errors import InputRefusedError
 from brainjax.interop.account import Recognised, Row
-from brainjax.interop.files import TensorFile, open_tensors
+from brainjax.interop.files import TensorFile
 from brainjax.interop.layout import gather
 from brainjax.interop.layouts import LAYOUTS
-from brainjax.interop.recognise import recognise
-from brainjax.interop.stablehlo import unflatten
+from brainjax.interop.recognise import in_file, recognise
 from brainjax.interop.statement import Statement
+from brainjax.interop.trees import flatten
 from brainjax.models.resizing import resize_encoder
 
 DROPOUT = 0.2
 """Of BrainIAC's heads, before their one linear layer."""
-
-MONAI_LAYOUTS = ("vit", "resnet", "segresnet", "densenet")
-"""Encoders that `export` writes under MONAI's names; others keep ours."""
 
 
 class Network(NamedTuple):
@@ -40,6 +37,22 @@ class Network(NamedTuple):
     batch_stats: dict[str, Any]
     origin: str
     rows: list[Row]
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """The keywords of its encoder."""
+        return self.keywords["encoder"]
+
+    @property
+    def hash(self) -> str:
+        """12 hex characters that name these very weights."""
+        digest = hashlib.sha256()
+        leaves = flatten({"params": self.params, "batch_stats": self.batch_stats})
+        for key in sorted(leaves):
+            array = np.ascontiguousarray(leaves[key])
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()[:12]
 
 
 def read_network(file: TensorFile, statement: Statement) -> Network:
@@ -68,57 +81,19 @@ def read_network(file: TensorFile, statement: Statement) -> Network:
         found.origin,
         found.rows,
     )
-    if found.head:
-        weight, bias = (file.read(f"{found.head}.{end}") for end in ("weight", "bias"))
-        return add_head(network, {"weight": weight, "bias": bias}, statement.inputs)
-    if statement.inputs != 1:
-        raise InputRefusedError(f"{file.path}: wanted a head for --inputs, got none")
-    return network
-
-
-def read_own(
-    file: TensorFile, about: Mapping[str, Any], statement: Statement
-) -> Network:
-    """Reads back what `export` wrote, exactly: `about` is its description.
-
-    The head of MONAI's naming lies in a file beside it, "head" with the same suffix.
-
-    Raises:
-        InputRefusedError: the files are not what the description says.
-    """
-    keywords = about["network"]
-    settings = dict(keywords["encoder"])
-    name = settings.pop("name", "vit")
-    if about["kind"] == "segmentation":
-        settings, name = dict(keywords), "unetr"
-    if name == "unetr" or name in MONAI_LAYOUTS:
-        own = statement._replace(origin="monai", settings=settings)
-        network = read_network(file, own)
-    else:
-        trees = unflatten({key: file.read(key) for key in file.tensors})
-        rows = [Row(k, info.shape, "mapped", "") for k, info in file.tensors.items()]
-        stats = trees.get("batch_stats", {})
-        network = Network(
-            "encoder",
-            {"encoder": {"name": name, **settings}},
-            {"encoder": trees["params"]},
-            {"encoder": stats} if stats else {},
-            "brainjax",
-            rows,
+    if not found.head:
+        if statement.inputs != 1:
+            raise InputRefusedError(
+                f"{file.path}: wanted a head for --inputs, got none"
+            )
+        return network
+    if statement.task is not None and found.head.endswith("classification_head.0"):
+        raise InputRefusedError(
+            f"{file.path}: wanted a linear head for --task, got MONAI's, which a tanh "
+            "follows; its features can be embedded"
         )
-    inputs = keywords.get("inputs", 1)
-    beside = file.path.with_name("head" + file.path.suffix)
-    if network.kind == "encoder" and about["kind"] == "finetune" and beside.is_file():
-        head = _read_head(beside)
-        rows = [
-            Row(f"{beside.name}:{k}", a.shape, "mapped", "") for k, a in head.items()
-        ]
-        network = add_head(network, head, inputs)
-        network = network._replace(rows=network.rows + rows)
-    if network.kind == "finetune":
-        network.keywords["head"] = keywords["head"]
-        network.keywords["inputs"] = inputs
-    return network._replace(origin="brainjax")
+    weight, bias = (file.read(f"{found.head}.{end}") for end in ("weight", "bias"))
+    return add_head(network, {"weight": weight, "bias": bias}, statement.inputs)
 
 
 def add_head(
@@ -148,15 +123,17 @@ def add_head(
     return network._replace(kind="finetune", keywords=keywords, params=params)
 
 
-def _read_head(path: Path) -> dict[str, np.ndarray]:
-    file = open_tensors(path)
-    arrays = {key: file.read(key) for key in file.tensors}
-    linear, norm = {"weight", "bias"}, {"0.weight", "0.bias", "1.weight", "1.bias"}
-    if set(arrays) not in (linear, norm):
-        raise InputRefusedError(
-            f"{path}: wanted a head's weight and bias, got {', '.join(arrays)}"
-        )
-    return arrays
+def as_two(network: Network) -> Network:
+    """Gives a head of two logits for one: sigmoid(z) is the softmax of (0, z)."""
+    linear = network.params["head"]["linear"]
+    two = {
+        "kernel": np.pad(linear["kernel"], ((0, 0), (1, 0))),
+        "bias": np.pad(linear["bias"], (1, 0)),
+    }
+    return network._replace(
+        keywords={**network.keywords, "outputs": 2},
+        params={**network.params, "head": {**network.params["head"], "linear": two}},
+    )
 
 
 def _encoder(
@@ -165,7 +142,12 @@ def _encoder(
     """Gives an encoder's keywords, complete, and its parameters, resized as stated."""
     name = LAYOUTS[found.layout].encoder
     keywords = dict(found.keywords)
+    _refuse_channels(file, keywords)
     if statement.pool:
+        if name != "vit":
+            raise InputRefusedError(
+                f"{file.path}: --pool {statement.pool}: encoder {name} has one way only"
+            )
         keywords["pool"] = statement.pool
     if "shape" not in keywords:
         if statement.shape is None:
@@ -174,8 +156,11 @@ def _encoder(
                 "state --shape, such as --shape 96"
             )
         keywords["shape"] = statement.shape
-    keywords, params = resize_encoder(
-        name, keywords, params, shape=statement.shape, patch=statement.patch
+    keywords, params = in_file(
+        file,
+        lambda: resize_encoder(
+            name, keywords, params, shape=statement.shape, patch=statement.patch
+        ),
     )
     return {"name": name, **keywords}, params
 
@@ -188,6 +173,7 @@ def _segmentation(
             f"{file.path}: a segmentation network takes no --shape, --patch or --inputs"
         )
     keywords = dict(found.keywords)
+    _refuse_channels(file, keywords["encoder"])
     if statement.pool:
         keywords["encoder"] = {**keywords["encoder"], "pool": statement.pool}
     return Network(
@@ -198,3 +184,11 @@ def _segmentation(
         found.origin,
         found.rows,
     )
+
+
+def _refuse_channels(file: TensorFile, keywords: Mapping[str, Any]) -> None:
+    channels = keywords.get("channels", 1)
+    if channels != 1:
+        raise InputRefusedError(
+            f"{file.path}: wanted a network of 1 channel, as a scan has, got {channels}"
+        )

@@ -20,11 +20,14 @@ class Origin:
         keywords: by row of `LAYOUTS`, constructor keywords that a file cannot tell.
         recipe: how its scans were prepared, a row of `volume.RECIPES`; "" where that
             is not known, or not one of ours.
+        checked: whether answers were compared with its own code, or with what that
+            code is built of; else its source was read.
     """
 
     name: str
     keywords: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipe: str = ""
+    checked: bool = False
 
 
 ORIGINS = {
@@ -32,55 +35,75 @@ ORIGINS = {
         "BrainIAC v2 (ViT-B/16)",
         {"vit": {"pool": "first_token"}, "unetr": {"pool": "first_token"}},
         "brainiac_v2",
+        checked=True,
     ),
     "brainiac_v1": Origin(
         "BrainIAC v1 (ResNet-50)",
         {"resnet": {"stem_stride": 2, "shape": 128}},
         "brainiac_v1",
+        checked=True,
     ),
     "medicalnet": Origin("MedicalNet", {"resnet": {"stem_stride": 2, "dilated": True}}),
     "neuro_simclr": Origin("3D-Neuro-SimCLR", {"resnet": {"stem_stride": 1}}),
     "ct_fm": Origin("CT-FM", {"segresnet": {}}),
-    "nidl": Origin("nidl", {"nidl": {}}),
+    "nidl": Origin("nidl", {"nidl": {}}, checked=True),
     "monai": Origin(
         "MONAI, constructors' defaults",
         {"vit": {}, "unetr": {}, "resnet": {"stem_stride": 1}}
         | {"segresnet": {}, "densenet": {}},
+        checked=True,
     ),
 }
 """Origins by the name `--origin` takes."""
 
+BRAINIAC_VIT = {
+    "width": 768,
+    "depth": 12,
+    "channels": 1,
+    "patch": (16, 16, 16),
+    "shape": (96, 96, 96),
+}
 
-def guess_origin(layout: str, keywords: Mapping[str, Any], prefix: str) -> str:
-    """Gives the one row of `ORIGINS` that a file can be, by its layout and prefix.
 
-    layout: row of `LAYOUTS`; keywords: what the file tells; prefix: of its keys.
+def guess_origin(
+    layout: str,
+    keywords: Mapping[str, Any],
+    prefix: str,
+    settings: Mapping[str, Any],
+) -> str:
+    """Gives the row of `ORIGINS` that a file is of, where only one can be meant.
+
+    layout: row of `LAYOUTS`; keywords: what the file tells; prefix: of its keys;
+    settings: what was stated.
 
     Raises:
         InputRefusedError: it can be several that differ in what the file cannot tell.
     """
-    backbone = "backbone." in prefix
+    backbone = prefix.endswith("backbone.")
     if layout == "vit":
-        base = (keywords.get("width"), keywords.get("depth")) == (768, 12)
-        return "brainiac_v2" if backbone and base else "monai"
+        return "brainiac_v2" if backbone and _is_brainiac(keywords) else "monai"
     if layout == "unetr":
-        return "brainiac_v2" if prefix.endswith("unetr.") else "monai"
+        fits = keywords["feature_size"] == 16 and _is_brainiac(keywords["encoder"])
+        return "brainiac_v2" if fits and prefix.endswith("unetr.") else "monai"
     if layout == "resnet":
-        return _guess_resnet(keywords, prefix, backbone)
-    if layout == "segresnet":
-        return "ct_fm" if backbone else "monai"
+        return _guess_resnet(keywords, prefix, settings)
     return "nidl" if layout == "nidl" else "monai"
 
 
-def _guess_resnet(keywords: Mapping[str, Any], prefix: str, backbone: bool) -> str:
-    module = prefix.endswith("module.")
-    biased = keywords.get("shortcut_bias", False)
-    if keywords["depth"] == 50 and biased and (backbone or module):
+def _is_brainiac(keywords: Mapping[str, Any]) -> bool:
+    fits = all(keywords.get(key) == value for key, value in BRAINIAC_VIT.items())
+    plain = not keywords.get("class_token") and "projection" not in keywords
+    return fits and plain
+
+
+def _guess_resnet(
+    keywords: Mapping[str, Any], prefix: str, settings: Mapping[str, Any]
+) -> str:
+    if "stem_stride" in settings:
+        return "monai"
+    one = keywords["depth"] == 50 and keywords["channels"] == 1
+    if one and keywords.get("shortcut_bias") and prefix.endswith("backbone."):
         return "brainiac_v1"
-    if module and not biased:
-        return "medicalnet"
-    if keywords["depth"] == 18 and prefix.endswith("encoder."):
-        return "neuro_simclr"
     raise InputRefusedError(
         f"a ResNet-{keywords['depth']} under {prefix or 'no prefix'!r}: its stem's "
         "stride is not in the file; state --origin monai, brainiac_v1, medicalnet or "

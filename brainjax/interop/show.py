@@ -4,10 +4,15 @@ from collections import Counter
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from brainjax.interop.convert import Conversion
 from brainjax.interop.origins import ORIGINS
 from brainjax.models.pure import count_parameters
+from brainjax.train.restore import Run
+
+SAID = ("patch", "heads", "pool", "stem_stride", "dilated")
+"""Keywords of an encoder that decide its answers and that a file may not tell."""
 
 WIDE = 160
 """Columns of a table that goes to a file: no key is cut."""
@@ -15,11 +20,12 @@ WIDE = 160
 
 def show_conversion(conversion: Conversion) -> None:
     """Prints a table of every key: mapped (and how), ignored (and why), missing."""
-    table = Table(title=f"{conversion.run.folder}: every key of the file")
+    table = Table(title=Text(f"{conversion.run.folder}: every key of the file"))
     for heading in ("key", "shape", "status", "note"):
         table.add_column(heading, overflow="fold")
     for row in conversion.rows:
-        table.add_row(row.key, "x".join(map(str, row.shape)), row.status, row.note)
+        words = (row.key, "x".join(map(str, row.shape)), row.status, row.note)
+        table.add_row(*map(Text, words))  # a file's words are no markup
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
@@ -30,13 +36,24 @@ def show_conversion(conversion: Conversion) -> None:
 def summarise(conversion: Conversion) -> str:
     """Gives one line: origin, network, keys by status, recipe."""
     run, counts = conversion.run, Counter(row.status for row in conversion.rows)
-    origin = ORIGINS.get(conversion.origin)
     keys = ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
-    encoder = run.network["encoder"]
     return (
-        f"{run.folder}: {origin.name if origin else 'written by brainjax'}; "
-        f"{encoder.get('name', 'vit')} of "
+        f"{run.folder}: {_origin(conversion.origin)}; {_encoder(run)}, "
         f"{count_parameters(run.params):,} parameters, kind {run.kind}; "
         f"{len(conversion.rows)} keys: {keys}; recipe {run.recipe.name} "
         f"{run.recipe.hash}; checkpoint {run.checkpoint}"
     )
+
+
+def _origin(name: str) -> str:
+    if name not in ORIGINS:
+        return "written by brainjax"
+    return ORIGINS[name].name + ("" if ORIGINS[name].checked else " (unverified)")
+
+
+def _encoder(run: Run) -> str:
+    """Says what was assumed where a file leaves it open: size, patch, heads, stride."""
+    keywords = run.network["encoder"]
+    words = [keywords.get("name", "vit"), "x".join(map(str, run.view))]
+    words += [f"{k} {keywords[k]}" for k in SAID if k in keywords]
+    return " ".join(words)

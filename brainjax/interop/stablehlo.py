@@ -14,12 +14,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export as jax_export
 
 from brainjax.augment import evaluation_view
 from brainjax.errors import MissingExtraError
 from brainjax.interop.files import write_safetensors
+from brainjax.interop.trees import flatten, unflatten
 from brainjax.models.convolution import portable_convolutions
 from brainjax.models.pure import run as run_pure
 from brainjax.records.store import write_atomically
@@ -41,15 +41,16 @@ def export_stablehlo(run: Run, out: Path) -> list[Path]:
     shapes = {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in weights.items()}
     (batch,) = jax_export.symbolic_shape("batch")
     dtype = jnp.dtype(run.recipe.storage)
-    volumes = jax.ShapeDtypeStruct((batch, *run.recipe.shape), dtype)
+    shape = (*_inputs(run), *run.recipe.shape)
+    volumes = jax.ShapeDtypeStruct((batch, *shape), dtype)
     program = jax.jit(make_program(run))
     with portable_convolutions():
         exported = jax_export.export(program, platforms=PLATFORMS)(shapes, volumes)
-    outputs = jax.tree.map(lambda leaf: list(map(str, leaf.shape)), exported.out_avals)
-    names = sorted(_outputs(run))
+    outputs = [list(map(str, leaf.shape)) for leaf in exported.out_avals]
+    names = sorted(["features", *_answers(run)])  # as jax orders a dict
     about = {
         "call": "jax.export.deserialize(model).call(weights, volumes)",
-        "volumes": {"shape": ["batch", *run.recipe.shape], "dtype": str(dtype)},
+        "volumes": {"shape": ["batch", *shape], "dtype": str(dtype)},
         "outputs": dict(zip(names, outputs, strict=True)),
         "unit": run.task.unit if run.task else "",
         "classes": list(getattr(run.task, "classes", ())),
@@ -66,65 +67,48 @@ def export_stablehlo(run: Run, out: Path) -> list[Path]:
 
 
 def make_program(run: Run) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
-    """Gives (flat weights, volumes as the recipe makes them) -> named outputs."""
+    """Gives (flat weights, volumes as the recipe makes them) -> named outputs.
+
+    Of a run of several inputs the volumes are [batch, inputs, x, y, z]; the features
+    are averaged over the inputs before the head.
+    """
     view = partial(evaluation_view, shape=run.view)
-    methods = _outputs(run)
+    inputs, answers = _inputs(run), _answers(run)
 
     def program(weights, volumes):
         trees = unflatten(weights)
-        views = jax.vmap(view)(volumes)[..., None]
-
-        def call(method: str):
-            outputs, _ = run_pure(
-                run.graphdef,
-                trees.get("params", {}),
-                trees.get("batch_stats", {}),
-                views,
-                train=False,
-                method=method,
-            )
-            return outputs
-
-        return {
-            name: finish(call(method)) for name, (method, finish) in methods.items()
-        }
+        parts = trees.get("params", {}), trees.get("batch_stats", {})
+        call = partial(run_pure, run.graphdef, *parts, train=False)
+        stacked = volumes.reshape(-1, *run.recipe.shape)
+        views = jax.vmap(view)(stacked)[..., None]
+        features, _ = call(views, method="encode")
+        if inputs:
+            features = features.reshape(-1, *inputs, features.shape[-1]).mean(axis=1)
+        found = {"features": features}
+        for name, finish in answers.items():
+            if run.kind == "segmentation":
+                outputs, _ = call(views)
+            else:
+                outputs, _ = call(features, method="answer")
+            found[name] = finish(outputs)
+        return found
 
     return program
 
 
-def _outputs(run: Run) -> dict[str, tuple[str, Callable[[Any], Any]]]:
-    """Gives, by name of the output, the network's method and what follows it."""
-    found: dict[str, tuple[str, Callable]] = {"features": ("encode", lambda x: x)}
+def _inputs(run: Run) -> tuple[int, ...]:
+    """Gives the axis of a subject's scans, none where there is one scan."""
+    count = run.network.get("inputs", 1)
+    return (count,) if count > 1 else ()
+
+
+def _answers(run: Run) -> dict[str, Callable[[Any], Any]]:
+    """Gives, by name of the output beside the features, what follows the network."""
     if run.kind == "segmentation":
-        found["logits"] = ("__call__", lambda x: x)
+        return {"logits": lambda outputs: outputs}
     if isinstance(run.task, Regression):
         mean, std = run.task.mean, run.task.std
-        found["prediction"] = ("__call__", lambda x: x[:, 0] * std + mean)
+        return {"prediction": lambda outputs: outputs[:, 0] * std + mean}
     if isinstance(run.task, Classification):
-        found["probabilities"] = ("__call__", lambda x: jax.nn.softmax(x, axis=-1))
-    if run.kind == "finetune" and run.task is None:
-        found["outputs"] = ("__call__", lambda x: x)
-    return found
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Gives the leaves of a nested dict by dotted path."""
-    found = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = np.asarray(value)
-    return found
-
-
-def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *parents, name = path.split(".")
-        place = tree
-        for key in parents:
-            place = place.setdefault(key, {})
-        place[name] = leaf
-    return tree
+        return {"probabilities": lambda outputs: jax.nn.softmax(outputs, axis=-1)}
+    return {"outputs": lambda outputs: outputs} if run.kind == "finetune" else {}

@@ -97,7 +97,7 @@ def _facts(top: dict[Any, Any], container: str) -> tuple[dict[str, Any], list[st
         if len(facts) + len(left_out) == MAX_KEYS:
             left_out.append("...")
             break
-        name = key if type(key) is str else shown(key)
+        name = key if type(key) is str and key.isprintable() else shown(key)
         left = [given := min(MAX_FACT, budget)]
         try:
             facts[name[:200]] = _plain(value, left, 0)

@@ -3,9 +3,11 @@
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError
+from brainjax.models.encoded import at_least
 from brainjax.tasks import Classification, Task, make_task
 from brainjax.volume.recipe import AnyRecipe, make_recipe
 
@@ -29,7 +31,7 @@ class Statement(NamedTuple):
     origin: str = ""
     recipe: AnyRecipe | None = None
     pool: str = ""
-    settings: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = MappingProxyType({})
     shape: int | None = None
     patch: int | None = None
     inputs: int = 1
@@ -61,6 +63,9 @@ def make_statement(
     Raises:
         InputRefusedError: an unknown recipe or task, or words that cannot be read.
     """
+    for name in ("inputs", "shape", "patch"):
+        if others.get(name) is not None:
+            at_least(1, others[name], f"--{name}")
     return Statement(
         recipe=None if recipe is None else make_recipe(recipe, spacing=spacing),
         settings=dict(map(_setting, settings)),
@@ -92,6 +97,10 @@ def _task(name: str | None, target: str | None, unit: str, classes: str) -> Task
                 f"--classes: wanted two different names or more, got {classes!r}"
             )
         return replace(task, classes=names)
+    if not unit:
+        raise InputRefusedError(
+            f"--unit: wanted that of {target} as the head was trained, got none"
+        )
     if names:
         raise InputRefusedError(f"--classes: wanted none for a {name}, got {classes!r}")
     return task

@@ -105,7 +105,10 @@ def convolve(
     wide = jnp.promote_types(kind, jnp.float32)
     cells, kernel = jnp.astype(cells, wide), jnp.astype(kernel, wide)
     if kernel.shape[:3] == (1, 1, 1):
-        found = cells[:, ::stride, ::stride, ::stride] @ kernel[0, 0, 0]
+        kept = cells[:, ::stride, ::stride, ::stride]
+        # As one matrix: a product over five axes has a slope that XLA transposes.
+        found = kept.reshape(-1, kept.shape[-1]) @ kernel[0, 0, 0]
+        found = found.reshape(*kept.shape[:-1], -1)
     elif fits_planes(kernel.shape, stride, dilation):
         found = convolve_planes(cells, kernel, stride=stride, dilation=dilation)
     else:

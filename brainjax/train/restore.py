@@ -1,5 +1,6 @@
 """A finished or interrupted run, read back: network, parameters, recipe, task."""
 
+import hashlib
 from collections.abc import Iterable
 from functools import partial
 from inspect import signature
@@ -38,7 +39,7 @@ class Run(NamedTuple):
       step: of the checkpoint.
       checkpoint: its hash, 12 hex characters.
       subjects: names of the subjects it learnt from or chose its best step by, those
-        of its donor included.
+        of its donor included; or `hash_subject` of them, where it came by a file.
     """
 
     folder: Path
@@ -109,6 +110,11 @@ def load_run(folder: str | Path) -> Run:
       InputRefusedError: not a run, no checkpoint yet, or none that is intact.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise InputRefusedError(
+            f"{folder}: wanted the folder of a run, got a file; `brainjax convert` "
+            "makes a run of another package's checkpoint"
+        )
     if not (folder / "checkpoints").is_dir():
         raise InputRefusedError(
             f"{folder}: wanted the folder of a run with checkpoints, got none there"
@@ -117,7 +123,8 @@ def load_run(folder: str | Path) -> Run:
     extra = checkpoints.read_extra()
     kind = extra["kind"]
     step = None
-    if BEST[kind]:
+    # A converted head has one step, and no score.
+    if BEST[kind] and extra["data"]:
         checkpoints = Checkpoints(folder / "checkpoints", best=BEST[kind])
         step = checkpoints.best_step()
     planned = plan_network(kind, extra["network"])
@@ -151,19 +158,28 @@ def with_pool(run: Run, pool: str) -> Run:
       InputRefusedError: the encoder has no choice, or not this one.
     """
     encoder = run.network["encoder"]
-    known = signature(ENCODERS[encoder.get("name", "vit")]).parameters
+    known = signature(ENCODERS[encoder.get("name", "vit")].__init__).parameters
     if "pool" not in known:
         raise InputRefusedError(
-            f"--pool {pool}: encoder {encoder['name']} of {run.folder} has one way only"
+            f"--pool {pool}: encoder {encoder.get('name', 'vit')} of {run.folder} has "
+            "one way only"
         )
     network = {**run.network, "encoder": {**encoder, "pool": pool}}
     planned = plan_network(run.kind, network)
     return run._replace(network=network, graphdef=planned.graphdef)
 
 
+def hash_subject(name: str) -> str:
+    """Gives what stands for a subject in exported files: "#" and 12 hex characters."""
+    if name.startswith("#"):
+        return name
+    return "#" + hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
 def refuse_seen_subjects(run: Run, subjects: Iterable[str], source: str | Path) -> None:
     """Raises InputRefusedError where a run is to be tested on what it learnt from."""
-    shared = sorted(set(subjects) & set(run.subjects))
+    seen = set(run.subjects)
+    shared = sorted({s for s in subjects if s in seen or hash_subject(s) in seen})
     if shared:
         raise InputRefusedError(
             f"{source}: wanted test subjects that {run.folder} never saw, got "

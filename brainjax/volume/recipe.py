@@ -137,7 +137,10 @@ def recipe_from_dict(values: dict) -> AnyRecipe:
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
     }
     try:
-        return kind(**lists)
+        recipe = kind(**lists)
+        if isinstance(recipe, Recipe):
+            _check_sizes(recipe)
+        return recipe
     except TypeError:
         raise InputRefusedError(
             f"recipe {name}: wanted the settings of version {version}, got "

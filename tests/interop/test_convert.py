@@ -1,15 +1,31 @@
 """Foreign checkpoints as runs: every key accounted for, every statement checked."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from brainjax.errors import InputRefusedError
-from brainjax.interop import convert, make_statement, read_checkpoint
-from brainjax.interop.files import write_torch
+from brainjax.interop import (
+    convert,
+    make_statement,
+    read_checkpoint,
+    show_conversion,
+)
+from brainjax.interop.files import open_tensors, write_torch
+from brainjax.interop.origins import BRAINIAC_VIT, ORIGINS, guess_origin
+from brainjax.interop.recognise import recognise
 from brainjax.train.restore import load_run
-from tests.interop.foreign import RESNET, TINY, UNETR, base, foreign, head, lightning
+from tests.interop.foreign import (
+    RESNET,
+    TINY,
+    UNETR,
+    base,
+    foreign,
+    head,
+    lightning,
+)
 
 SIX = {"recipe": "canonical", "spacing": 6.0}
 """A recipe whose volumes are 32 cubed, as the tiny networks take them."""
@@ -72,9 +88,9 @@ def test_a_segmentation_file_has_an_unused_encoder(tmp_path):
     arrays = foreign("unetr", UNETR, "model.unetr.")
     arrays |= foreign("vit", UNETR["encoder"], "model.vit.")
     write_torch(tmp_path / "seg.ckpt", arrays)
-    found = read(tmp_path / "seg.ckpt")
+    found = read(tmp_path / "seg.ckpt", origin="brainiac_v2")
     assert found.run.kind == "segmentation"
-    assert found.origin == "brainiac_v2"
+    assert found.run.network["encoder"]["pool"] == "first_token"
     notes = {r.key: r.note for r in found.rows}
     # The names differ below the prefix, so the made-up weights do, too.
     assert "other values" in notes["model.vit.norm.weight"]
@@ -177,7 +193,11 @@ def test_one_logit_and_two_names_are_a_probability(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"task": "regression", "target": "age"}, "head of 1 output .*got 4"),
+        ({"task": "regression", "target": "age"}, "--unit: wanted that of age"),
+        (
+            {"task": "regression", "target": "age", "unit": "years"},
+            "head of 1 output .*got 4",
+        ),
         (
             {"task": "classification", "target": "s", "classes": "a,b"},
             "wanted 4 --classes",
@@ -190,6 +210,11 @@ def test_one_logit_and_two_names_are_a_probability(tmp_path):
         ({"origin": "medicalnet"}, "wanted a file of MedicalNet"),
         ({"origin": "brainiac"}, "wanted one of brainiac_v2"),
         ({"settings": ["shape"]}, "wanted key=value"),
+        ({"settings": ["shape=no"]}, "shape: wanted one or three"),
+        ({"settings": ["heads=five"]}, "see --set"),
+        ({"settings": ["heads=5"]}, "heads 5 does not divide width 48"),
+        ({"settings": ["poool=mean"]}, "has no poool; did you mean pool"),
+        ({"inputs": 0}, "--inputs: wanted a whole number of 1"),
         ({"recipe": "brainiac_v2", "spacing": None}, r"\(32, 32, 32\).*\(96, 96, 96\)"),
     ],
 )
@@ -200,8 +225,63 @@ def test_statements_that_do_not_fit_are_refused(tmp_path, words, message):
 
 
 def test_heads_that_no_file_tells_must_be_stated(tmp_path):
-    with pytest.raises(InputRefusedError, match="--set heads=N"):
+    with pytest.raises(InputRefusedError, match="--set 'heads=12'"):
         read(base(tmp_path / "base.ckpt"), origin="brainiac_v2", settings=[])
+
+
+def test_a_layer_inside_the_network_is_never_beside_it(tmp_path):
+    arrays = foreign("vit", TINY, "backbone.")
+    arrays["backbone.blocks.0.attn.val_proj.weight"] = np.ones(3, np.float32)
+    arrays["projector.0.weight"] = np.ones(3, np.float32)
+    write_torch(tmp_path / "other.ckpt", arrays)
+    with pytest.raises(InputRefusedError, match=r"1 of \d+ keys .*val_proj"):
+        read(tmp_path / "other.ckpt", origin="brainiac_v2")
+
+
+def test_a_head_left_out_on_request_is_not_there(tmp_path):
+    path = lightning(tmp_path / "age.ckpt", twin=False)
+    found = read(path, origin="brainiac_v2", ignore=["*classifier*"])
+    assert found.run.kind == "encoder"
+
+
+def test_what_lies_beside_the_weights_is_the_trainings_or_refused(tmp_path):
+    file = open_tensors(base(tmp_path / "both.ckpt"))
+    aside = {"left out": ["optimizer_states", "decoder"]}
+    file = replace(file, facts={**file.facts, **aside})
+    words = {"origin": "brainiac_v2", "settings": {"heads": 3}}
+    with pytest.raises(InputRefusedError, match=r"decoder \[\]: beside the weights"):
+        recognise(file, **words)
+    rows = recognise(file, **words, ignore=["decoder"]).rows
+    assert rows[-2].note == "of the training, beside the weights"
+
+
+@pytest.mark.parametrize(
+    ("layout", "keywords", "prefix", "wanted"),
+    [
+        ("resnet", {"depth": 50, "channels": 1}, "module.", "stride is not in the"),
+        ("resnet", {"depth": 18, "channels": 1}, "encoder.", "stride is not in the"),
+        ("vit", {**BRAINIAC_VIT, "class_token": True}, "backbone.", "monai"),
+        ("vit", {**BRAINIAC_VIT, "shape": (128,) * 3}, "backbone.", "monai"),
+        ("vit", BRAINIAC_VIT, "model.backbone.backbone.", "brainiac_v2"),
+        ("vit", BRAINIAC_VIT, "", "monai"),
+    ],
+)
+def test_an_origin_is_guessed_only_where_one_is_meant(layout, keywords, prefix, wanted):
+    if wanted in ORIGINS:
+        assert guess_origin(layout, keywords, prefix, {}) == wanted
+        return
+    with pytest.raises(InputRefusedError, match=wanted):
+        guess_origin(layout, {**keywords, "shortcut_bias": True}, prefix, {})
+
+
+def test_a_files_words_are_no_markup(tmp_path, capsys):
+    arrays = foreign("vit", TINY, "backbone.")
+    arrays["loss.[/bold].weight"] = np.ones(3, np.float32)
+    write_torch(tmp_path / "[red].ckpt", arrays)
+    show_conversion(read(tmp_path / "[red].ckpt", origin="brainiac_v2"))
+    shown = capsys.readouterr().out
+    assert "loss.[/bold].weight" in shown
+    assert "[red].ckpt" in shown
 
 
 def test_a_recipe_that_nobody_knows_must_be_stated(tmp_path):

@@ -1,8 +1,9 @@
 """MONAI's `ViT`, of every key set from 1.3 to 1.6.
 
 MONAI 1.4 and 1.5 hold cross attention that a `ViT` never runs, 1.6 the norm before it;
-1.3 neither. A file does not tell the number of heads: it is told by the usual widths
-alone. Behind `classification_head.0` (not `classification_head`) MONAI has a tanh.
+1.3 neither. A file does not tell the number of heads: it is told by the width where
+only one is usual. Behind `classification_head.0` (not `classification_head`) MONAI has
+a tanh.
 """
 
 import re
@@ -155,8 +156,9 @@ def infer_blocks(shapes: Mapping[str, Shape], names: Mapping[str, str]) -> Keywo
     mlp_width, _ = size(shapes, f"blocks.0.{theirs['mlp1']}.weight", None, width)
     size(shapes, f"blocks.0.{theirs['qkv']}.weight", 3 * width, width)
     found: Keywords = {"width": width, "depth": depth, "mlp_width": mlp_width}
+    # MONAI's default is 12 heads at every width: where that fits, it cannot be told.
     usual = {sizes["width"]: sizes["heads"] for sizes in SIZES.values()}
-    if width in usual:
+    if width in usual and (usual[width] == 12 or width % 12):
         found["heads"] = usual[width]
     found["qkv_bias"] = f"blocks.0.{theirs['qkv']}.bias" in shapes
     return found
@@ -225,5 +227,5 @@ LAYOUT = Layout(
     ignore=ignore,
     extras=extras,
     heads=("classification_head.0", "classification_head"),
-    checked="MONAI 1.3.2, 1.4.0, 1.5.2 and 1.6.1, every block",
+    checked="MONAI 1.6.1, every block; 1.3.2, 1.4.0 and 1.5.2 once, by hand",
 )
