@@ -176,6 +176,8 @@ def measure_layers(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def measure_networks(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Prints a row a network and side: seconds, ratio to ours, seconds of compiling."""
+    if not options.depths:
+        return []
     print("\n| network | pass | side | s | side / planes | compiling, s |")
     print("|---|---|---|---|---|---|")
     forms = ["planes"] if options.no_plain else list(FORMS)
