@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from brainjax.models.convolution import Convolution
 from brainjax.models.encoded import (
     Encoded,
     check_volumes,
@@ -64,17 +65,10 @@ def make_norm(kind: str, channels: int, dtype, rngs: nnx.Rngs):
     return nnx.GroupNorm(channels, groups, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
 
-def make_conv(before: int, after: int, dtype, rngs: nnx.Rngs) -> nnx.Conv:
+def make_conv(before: int, after: int, dtype, rngs: nnx.Rngs) -> Convolution:
     """A 3x3x3 convolution that keeps the size; a norm follows, so it has no bias."""
-    return nnx.Conv(
-        before,
-        after,
-        (3, 3, 3),
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=nnx.initializers.he_normal(),
-        rngs=rngs,
-    )
+    start = nnx.initializers.he_normal()
+    return Convolution(before, after, kernel_init=start, dtype=dtype, rngs=rngs)
 
 
 def encoded(cells: Float[Array, "b x y z c"]) -> Encoded:

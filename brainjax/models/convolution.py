@@ -21,6 +21,8 @@ from brainjax.models.planes import (
     symmetric,
 )
 
+HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
+
 
 class Convolution(nnx.Module):
     """A 3D convolution; its kernel is `[x, y, z, before, after]`.
@@ -33,6 +35,8 @@ class Convolution(nnx.Module):
         dilation: voxels from one tap of the kernel to the next.
         bias: whether a bias is added.
         dtype: compute type; parameters are float32.
+        kernel_init: how the kernel starts; by default a plain normal, as in MONAI (a
+            truncated one, flax's usual, compiles anew for every shape).
     """
 
     def __init__(
@@ -45,15 +49,15 @@ class Convolution(nnx.Module):
         dilation: int = 1,
         bias: bool = False,
         dtype=jnp.float32,
+        kernel_init=HE_NORMAL,
         rngs: nnx.Rngs,
     ):
         sides = triple(kernel, "kernel")
         self.stride = stride
         self.dilation = dilation
         self.dtype = dtype
-        # A plain normal, as MONAI starts: a truncated one compiles for every shape.
-        start = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
-        self.kernel = nnx.Param(start(rngs.params(), (*sides, before, after)))
+        shape = (*sides, before, after)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
         if bias:
             self.bias = nnx.Param(jnp.zeros(after))
         self.has_bias = bias
