@@ -3,14 +3,30 @@
 import argparse
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from brainjax import __version__
 from brainjax.cli import verbs as actions
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Refuses words in one line, as every other refusal is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the line and exits with code 2."""
+        self.exit(2, f"{self.prog}: {message} (--help lists what is known)\n")
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Reads "96" or "96,112,96"."""
+    return tuple(int(word) for word in text.strip("()").split(",")) * (
+        1 if "," in text else 3
+    )
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Describes every verb."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="brainjax",
         description="Foundation models of brain MRI. Research use only.",
     )
@@ -104,8 +120,8 @@ def _add_statement(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--recipe", help="how scans are prepared, if not as the origin's")
     verb.add_argument("--spacing", type=float, help="of that recipe, mm")
     verb.add_argument("--pool", default="", help="mean, first_token or class_token")
-    verb.add_argument("--shape", type=int, help="resize to this input, voxels")
-    verb.add_argument("--patch", type=int, help="resize to this patch, voxels")
+    verb.add_argument("--shape", type=sizes, help="input in voxels, as 96 or 96,112,96")
+    verb.add_argument("--patch", type=sizes, help="resize to this patch, voxels")
     verb.add_argument("--inputs", type=int, default=1, help="scans of a subject")
     verb.add_argument("--task", help="of its head: regression or classification")
     verb.add_argument("--target", help="name of what the head answers")

@@ -100,7 +100,7 @@ def predict(options: argparse.Namespace) -> int:
 def embed(options: argparse.Namespace) -> int:
     """Writes the features of raw scans; refused if any scan was."""
     from brainjax.infer.embed import embed as answer
-    from brainjax.infer.scans import check_out
+    from brainjax.infer.scans import check_out, list_scans
 
     run, words = options.run, {"recipe": options.recipe, "pool": options.pool}
 
@@ -108,6 +108,7 @@ def embed(options: argparse.Namespace) -> int:
         from brainjax.interop import make_statement, read_checkpoint, summarise
 
         check_out(options.out)
+        list_scans(options.scans)  # refused before 350 MB are read
         stated = make_statement(recipe=options.recipe, pool=options.pool or "")
         conversion = read_checkpoint(run, stated._replace(origin=options.origin))
         print(summarise(conversion), file=sys.stderr)

@@ -82,13 +82,14 @@ def run_on_scans(
     Returns:
       The scans that went through, what the network gave for each, and the failures.
     """
+    sources = list_scans(scans)
     done: list[Source] = []
     failures: Failures = []
 
     def codes():
         prepared: Prepared
         for prepared in prepare_scans(
-            list_scans(scans), run.recipe, orientation=orientation, workers=workers
+            sources, run.recipe, orientation=orientation, workers=workers
         ):
             if prepared.codes is None:
                 failures.append((str(prepared.source.path), prepared.reason))
@@ -97,7 +98,9 @@ def run_on_scans(
                 yield prepared.codes
 
     encode = make_encode(run.graphdef, view=run.view, method=method)
-    outputs = encode_scans(encode, run.params, run.batch_stats, codes())
+    # One scan must not cost eight; few sizes, as each is a program to compile.
+    batch = next((size for size in (1, 2, 4) if len(sources) <= size), 8)
+    outputs = encode_scans(encode, run.params, run.batch_stats, codes(), batch=batch)
     return done, outputs, failures
 
 

@@ -136,10 +136,11 @@ def refuse_unaccounted(file: TensorFile, layout: Layout, rows: Sequence[Row]) ->
     if not bad:
         return
     shown = "; ".join(f"{row.key} {list(row.shape)}: {row.note}" for row in bad[:3])
+    spare = all(row.status == "unknown" and row.note[:6] != "wanted" for row in bad)
+    hint = "; --ignore PATTERN leaves keys out" if spare else ""
     raise InputRefusedError(
         f"{file.path}: {len(bad)} of {len(rows)} keys are unaccounted for: {shown}; "
-        f"nearest layout: {layout.name}, which explains {len(rows) - len(bad)}; "
-        "--ignore PATTERN leaves keys out"
+        f"nearest layout: {layout.name}, which explains {len(rows) - len(bad)}{hint}"
     )
 
 

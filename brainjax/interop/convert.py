@@ -1,6 +1,8 @@
 """Other people's checkpoints, read as a run: exact, and without their frameworks."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +50,10 @@ def read_checkpoint(
         InputRefusedError: no such file, hostile, not understood to the last key, or a
             statement that does not fit it.
     """
+    if "://" in str(address) and not str(address).startswith("hf://"):
+        raise InputRefusedError(
+            f"{address}: wanted a file, or hf://owner/name/file, got another address"
+        )
     file, statement = open_tensors(address), statement or Statement()
     description = read_description(file)
     if description is None:
@@ -75,9 +81,25 @@ def convert(
     Raises:
         InputRefusedError: as `read_checkpoint`, or `out` is not a new or empty folder.
     """
-    folder = RunFolder(out)
-    _refuse_full(folder.path)
+    out = Path(out)
+    _refuse_full(out)
     conversion = read_checkpoint(address, statement)
+    # Whole or not at all: a call that was killed leaves nothing under this name.
+    half = out.with_name(f".{out.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        _write(address, RunFolder(half), conversion)
+        os.replace(half, out)
+    except OSError as error:
+        raise InputRefusedError(
+            f"{out}: wanted a folder to write in, got {error.strerror}"
+        ) from None
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return conversion._replace(run=conversion.run._replace(folder=out))
+
+
+def _write(address: str | Path, folder: RunFolder, conversion: Conversion) -> None:
     run = conversion.run
     source = {
         "file": str(address),
@@ -98,11 +120,9 @@ def convert(
     checkpoints = Checkpoints(folder.checkpoints)
     state = {"params": run.params, "batch_stats": run.batch_stats}
     checkpoints.save(0, state, about, wait=True)
-    digest = checkpoints.hash(0)
     checkpoints.close()
     table = [{**row._asdict(), "shape": list(row.shape)} for row in conversion.rows]
     write_json(folder.path / "conversion.json", {**source, "keys": table})
-    return conversion._replace(run=run._replace(folder=folder.path, checkpoint=digest))
 
 
 def _as_run(
@@ -155,8 +175,8 @@ def _fit_task(
         network = as_two(network)
     elif outputs != len(task.classes):
         raise InputRefusedError(
-            f"{file.path}: wanted {outputs} --classes, one an output of the head, got "
-            f"{', '.join(task.classes)}"
+            f"{file.path}: wanted {max(outputs, 2)} --classes for a head of {outputs} "
+            f"outputs, got {', '.join(task.classes)}"
         )
     return network, replace(task, counts=(1,) * len(task.classes))
 

@@ -1,7 +1,7 @@
 """Runs given back: safetensors or PyTorch files under MONAI's names, or StableHLO."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from brainjax.interop.files import write_safetensors, write_torch
 from brainjax.interop.layout import scatter
 from brainjax.interop.layouts import LAYOUTS
 from brainjax.interop.own import FACT, MONAI_NAMED, is_nidl
+from brainjax.interop.stablehlo import FILES as STABLEHLO
 from brainjax.interop.stablehlo import export_stablehlo
 from brainjax.interop.trees import flatten
 from brainjax.train.restore import Run, hash_subject, load_run
 
 FORMATS = ("safetensors", "torch", "stablehlo")
 NAMINGS = ("monai", "brainiac")
+VERSIONS = ("1.3", "1.4", "1.5", "1.6")
 
 BRAINIAC = ("vit", "resnet")
 """Encoders that BrainIAC has."""
@@ -38,7 +40,7 @@ def export(
 
     Args:
         run: a run's folder, or a run that was read.
-        out: a folder, made if it is not there; files of these names are replaced.
+        out: a folder, made if it is not there; a file that is there is not replaced.
         to: "safetensors" or "torch" (both: encoder, and head where there is one), or
             "stablehlo" (the compiled program, its weights and a description).
         naming: "monai" writes the encoder as MONAI's own network loads it strictly (its
@@ -58,15 +60,22 @@ def export(
     loaded = run if isinstance(run, Run) else load_run(run)
     _choose("--to", to, FORMATS)
     _choose("--naming", naming, NAMINGS)
+    if monai_version:
+        _choose("--monai-version", monai_version, VERSIONS)
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise InputRefusedError(f"{out}: wanted a folder, got a file")
-    out.mkdir(parents=True, exist_ok=True)
     if to == "stablehlo":
+        if naming != "monai" or monai_version:
+            raise InputRefusedError(
+                "--to stablehlo: wanted neither --naming nor --monai-version"
+            )
+        _refuse_taken(out, STABLEHLO)
+        out.mkdir(parents=True, exist_ok=True)
         return export_stablehlo(loaded, out)
     files = name_arrays(loaded, naming=naming, monai_version=monai_version)
     suffix = ".safetensors" if to == "safetensors" else ".ckpt"
     about = describe(loaded)
+    _refuse_taken(out, [name + suffix for name in files])
+    out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, arrays in files.items():
         path = out / f"{name}{suffix}"
@@ -165,6 +174,16 @@ def _scatter(
     rules = LAYOUTS[layout]
     entries = rules.entries(dict(keywords))
     return scatter(entries, trees) | rules.extras(dict(keywords), version)
+
+
+def _refuse_taken(out: Path, names: Iterable[str]) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputRefusedError(f"{out}: wanted a folder, got a file")
+    for name in names:
+        if (out / name).exists():
+            raise InputRefusedError(
+                f"{out / name}: is there already; choose another --out"
+            )
 
 
 def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:

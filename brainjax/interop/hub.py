@@ -1,5 +1,6 @@
 """Fetches files from the Hugging Face hub, or from a server that speaks like it."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -43,6 +44,9 @@ def fetch(address: str) -> Path:
         from huggingface_hub import hf_hub_download
     except ImportError:
         raise MissingExtraError("huggingface_hub", "hf") from None
+    talker = logging.getLogger("huggingface_hub")
+    level = talker.level
+    talker.setLevel(logging.ERROR)  # it tells of every try, twice
     try:
         found = hf_hub_download(
             matched[1],
@@ -58,4 +62,6 @@ def fetch(address: str) -> Path:
         raise InputRefusedError(
             f"{address}: could not be fetched: {said or line}"
         ) from None
+    finally:
+        talker.setLevel(level)
     return Path(found)

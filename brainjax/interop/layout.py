@@ -5,6 +5,7 @@ ours under foreign names. Every foreign key is an `Entry`, or ignored with a rea
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ import numpy as np
 Shape = tuple[int, ...]
 Keywords = dict[str, Any]
 """Constructor keywords of an encoder."""
+
+THREADS = 4
+"""Arrays read and turned at a time."""
 
 
 class Entry(NamedTuple):
@@ -103,21 +107,36 @@ def gather(
 ) -> dict[str, dict[str, Any]]:
     """Reads foreign arrays into `{"params": tree, "batch_stats": tree}`, float32.
 
-    read: gives the foreign array of a key (without the file's prefix).
+    read: gives the foreign array of a key (without the file's prefix); from any thread.
     """
     trees: dict[str, dict[str, Any]] = {"params": {}, "batch_stats": {}}
-    stacks: dict[tuple[str, tuple[str, ...]], dict[int, np.ndarray]] = {}
+    stacks: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
     for entry in entries:
-        array = MOVES[entry.how].to_ours(np.asarray(read(entry.theirs), np.float32))
-        array = np.ascontiguousarray(array)
-        if entry.layer is None:
-            _put(trees[entry.part], entry.ours, array)
-        else:
-            stacks.setdefault((entry.part, entry.ours), {})[entry.layer] = array
-    for (part, path), layers in stacks.items():
-        stacked = np.stack([layers[number] for number in range(len(layers))])
-        _put(trees[part], path, stacked)
+        stacks.setdefault((entry.part, entry.ours), []).append(entry)
+
+    def place(layers: list[Entry]) -> np.ndarray:
+        first = layers[0]
+        if first.layer is None:
+            return np.array(_moved(first, read), np.float32, order="C")
+        found = None
+        for entry in layers:
+            array = _moved(entry, read)
+            if found is None:
+                found = np.empty((len(layers), *array.shape), np.float32)
+            found[entry.layer] = array
+        return found  # pyright: ignore[reportReturnType]
+
+    # Reading and turning 350 MB is most of what a file costs; NumPy shares the cores.
+    with ThreadPoolExecutor(THREADS) as pool:
+        for (part, path), array in zip(
+            stacks, pool.map(place, stacks.values()), strict=True
+        ):
+            _put(trees[part], path, array)
     return trees
+
+
+def _moved(entry: Entry, read: Callable[[str], np.ndarray]) -> np.ndarray:
+    return MOVES[entry.how].to_ours(np.asarray(read(entry.theirs), np.float32))
 
 
 def scatter(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from brainjax.errors import InputRefusedError
 from brainjax.interop.account import Recognised, Row
 from brainjax.interop.files import TensorFile
-from brainjax.interop.layout import gather
+from brainjax.interop.layout import THREADS, gather
 from brainjax.interop.layouts import LAYOUTS
 from brainjax.interop.recognise import in_file, recognise
 from brainjax.interop.statement import Statement
 from brainjax.interop.trees import flatten
+from brainjax.models.encoded import triple
 from brainjax.models.resizing import resize_encoder
 
 DROPOUT = 0.2
@@ -46,13 +48,18 @@ class Network(NamedTuple):
     @property
     def hash(self) -> str:
         """12 hex characters that name these very weights."""
-        digest = hashlib.sha256()
         leaves = flatten({"params": self.params, "batch_stats": self.batch_stats})
-        for key in sorted(leaves):
-            array = np.ascontiguousarray(leaves[key])
-            digest.update(f"{key} {array.dtype} {array.shape}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()[:12]
+        with ThreadPoolExecutor(THREADS) as pool:
+            digests = pool.map(_hash, [leaves[key] for key in sorted(leaves)])
+            text = "".join(map("".join, zip(sorted(leaves), digests, strict=True)))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _hash(array: np.ndarray) -> str:
+    start = f"{array.dtype} {array.shape}".encode()
+    digest = hashlib.sha256(start)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def read_network(file: TensorFile, statement: Statement) -> Network:
@@ -150,12 +157,7 @@ def _encoder(
             )
         keywords["pool"] = statement.pool
     if "shape" not in keywords:
-        if statement.shape is None:
-            raise InputRefusedError(
-                f"{file.path}: wanted the input's size, which the file does not tell: "
-                "state --shape, such as --shape 96"
-            )
-        keywords["shape"] = statement.shape
+        keywords["shape"] = _stated_shape(file, statement)
     keywords, params = in_file(
         file,
         lambda: resize_encoder(
@@ -163,6 +165,18 @@ def _encoder(
         ),
     )
     return {"name": name, **keywords}, params
+
+
+def _stated_shape(file: TensorFile, statement: Statement) -> tuple[int, int, int]:
+    """Gives the input of a network that takes any: as stated, or an exact recipe's."""
+    if statement.shape is not None:
+        return triple(statement.shape, "--shape")
+    if statement.recipe is not None and statement.recipe.storage == "float32":
+        return statement.recipe.shape
+    raise InputRefusedError(
+        f"{file.path}: wanted the input's size, which the file does not tell: convert "
+        "it with --shape, such as --shape 96"
+    )
 
 
 def _segmentation(

@@ -18,6 +18,7 @@ class Origin:
     Attributes:
         name: for readers.
         keywords: by row of `LAYOUTS`, constructor keywords that a file cannot tell.
+        needs: keywords that a file of it has, where a layout holds others, too.
         recipe: how its scans were prepared, a row of `volume.RECIPES`; "" where that
             is not known, or not one of ours.
         checked: whether answers were compared with its own code, or with what that
@@ -28,6 +29,7 @@ class Origin:
     keywords: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipe: str = ""
     checked: bool = False
+    needs: Mapping[str, Any] = field(default_factory=dict)
 
 
 ORIGINS = {
@@ -42,9 +44,12 @@ ORIGINS = {
         {"resnet": {"stem_stride": 2, "shape": 128}},
         "brainiac_v1",
         checked=True,
+        needs={"depth": 50},
     ),
     "medicalnet": Origin("MedicalNet", {"resnet": {"stem_stride": 2, "dilated": True}}),
-    "neuro_simclr": Origin("3D-Neuro-SimCLR", {"resnet": {"stem_stride": 1}}),
+    "neuro_simclr": Origin(
+        "3D-Neuro-SimCLR", {"resnet": {"stem_stride": 1}}, needs={"depth": 18}
+    ),
     "ct_fm": Origin("CT-FM", {"segresnet": {}}),
     "nidl": Origin("nidl", {"nidl": {}}, checked=True),
     "monai": Origin(
@@ -105,7 +110,7 @@ def _guess_resnet(
     if one and keywords.get("shortcut_bias") and prefix.endswith("backbone."):
         return "brainiac_v1"
     raise InputRefusedError(
-        f"a ResNet-{keywords['depth']} under {prefix or 'no prefix'!r}: its stem's "
-        "stride is not in the file; state --origin monai, brainiac_v1, medicalnet or "
-        "neuro_simclr, or --set stem_stride=1 or 2"
+        f"a ResNet-{keywords['depth']}: its stem's stride is not in the file; state "
+        "--origin monai, brainiac_v1, medicalnet or neuro_simclr, or --set "
+        "stem_stride=1 or 2 (and --shape and --recipe, but for brainiac_v1)"
     )

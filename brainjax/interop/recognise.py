@@ -19,7 +19,7 @@ from brainjax.interop.layouts import LAYOUTS
 from brainjax.interop.layouts.vit import is_sincos
 from brainjax.interop.origins import ORIGINS, guess_origin
 from brainjax.models import ENCODERS
-from brainjax.models.encoded import triple
+from brainjax.models.encoded import at_least, triple
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def recognise(
     told = in_file(file, lambda: layout.infer(_below(shapes, prefix)))
     if not origin:
         origin = in_file(file, lambda: guess_origin(name, told, prefix, settings))
-    stated = {**_keywords_of_origin(file, name, origin), **settings}
+    stated = {**_keywords_of_origin(file, name, origin, told), **settings}
     keywords = in_file(file, lambda: _add(name, told, stated))
     _refuse_untold(file, name, keywords)
     keywords = _settle_positions(file, name, prefix, keywords)
@@ -88,7 +88,9 @@ def in_file(file: TensorFile, give: Callable[[], T]) -> T:
         raise InputRefusedError(f"{file.path}: {line}; see --set") from None
 
 
-def _keywords_of_origin(file: TensorFile, name: str, origin: str) -> Mapping[str, Any]:
+def _keywords_of_origin(
+    file: TensorFile, name: str, origin: str, told: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """Gives what an origin adds to a layout; refuses one that has no such layout."""
     if origin not in ORIGINS:
         raise InputRefusedError(
@@ -99,6 +101,12 @@ def _keywords_of_origin(file: TensorFile, name: str, origin: str) -> Mapping[str
             f"{file.path}: wanted a file of {ORIGINS[origin].name}, got one laid out "
             f"as {LAYOUTS[name].name}"
         )
+    for key, wanted in ORIGINS[origin].needs.items():
+        if told.get(key) != wanted:
+            raise InputRefusedError(
+                f"{file.path}: wanted {key} {wanted}, as {ORIGINS[origin].name} has, "
+                f"got {told.get(key)}"
+            )
     return ORIGINS[origin].keywords[name]
 
 
@@ -122,6 +130,8 @@ def _known(encoder: str, keywords: dict[str, Any]) -> dict[str, Any]:
             near = difflib.get_close_matches(key, list(taken), 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise InputRefusedError(f"encoder {encoder} has no {key}{hint}")
+    if "heads" in keywords:
+        at_least(1, keywords["heads"], "heads")
     sizes = {k: triple(keywords[k], k) for k in ("shape", "patch") if k in keywords}
     return {**keywords, **sizes}
 

@@ -40,7 +40,7 @@ def summarise(conversion: Conversion) -> str:
     return (
         f"{run.folder}: {_origin(conversion.origin)}; {_encoder(run)}, "
         f"{count_parameters(run.params):,} parameters, kind {run.kind}; "
-        f"{len(conversion.rows)} keys: {keys}; recipe {run.recipe.name} "
+        f"{len(conversion.rows)} keys: {keys}; recipe {run.recipe.describe()} "
         f"{run.recipe.hash}; checkpoint {run.checkpoint}"
     )
 

@@ -26,6 +26,7 @@ from brainjax.records.store import write_atomically
 from brainjax.tasks import Classification, Regression
 from brainjax.train.restore import Run
 
+FILES = ("model.stablehlo", "weights.safetensors", "model.json")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
@@ -59,7 +60,7 @@ def export_stablehlo(run: Run, out: Path) -> list[Path]:
         "checkpoint": run.checkpoint,
         "platforms": list(PLATFORMS),
     }
-    paths = [out / "model.stablehlo", out / "weights.safetensors", out / "model.json"]
+    paths = [out / name for name in FILES]
     write_atomically(paths[0], bytes(exported.serialize()))
     write_safetensors(paths[1], weights)
     write_atomically(paths[2], json.dumps(about, indent=1).encode())

@@ -7,9 +7,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError
-from brainjax.models.encoded import at_least
+from brainjax.models.encoded import at_least, triple
 from brainjax.tasks import Classification, Task, make_task
 from brainjax.volume.recipe import AnyRecipe, make_recipe
+
+MOST_SHAPE, MOST_PATCH = 1024, 64
+"""Voxels of an input and of a patch that a network is resized to."""
 
 
 class Statement(NamedTuple):
@@ -32,8 +35,8 @@ class Statement(NamedTuple):
     recipe: AnyRecipe | None = None
     pool: str = ""
     settings: Mapping[str, Any] = MappingProxyType({})
-    shape: int | None = None
-    patch: int | None = None
+    shape: tuple[int, int, int] | None = None
+    patch: tuple[int, int, int] | None = None
     inputs: int = 1
     task: Task | None = None
     prefix: str | None = None
@@ -63,9 +66,15 @@ def make_statement(
     Raises:
         InputRefusedError: an unknown recipe or task, or words that cannot be read.
     """
-    for name in ("inputs", "shape", "patch"):
+    at_least(1, others.get("inputs", 1), "--inputs")
+    for name, most in (("shape", MOST_SHAPE), ("patch", MOST_PATCH)):
         if others.get(name) is not None:
-            at_least(1, others[name], f"--{name}")
+            sides = triple(others[name], f"--{name}")
+            if max(sides) > most:
+                raise InputRefusedError(f"--{name}: wanted at most {most}, got {sides}")
+            others[name] = sides
+    if spacing is not None and recipe is None:
+        raise InputRefusedError("--spacing: wanted --recipe with it, got none")
     return Statement(
         recipe=None if recipe is None else make_recipe(recipe, spacing=spacing),
         settings=dict(map(_setting, settings)),
@@ -86,8 +95,10 @@ def _setting(word: str) -> tuple[str, Any]:
 
 def _task(name: str | None, target: str | None, unit: str, classes: str) -> Task | None:
     if name is None:
-        if target or classes or unit:
-            raise InputRefusedError("--target: wanted --task with it, got none")
+        words = {"target": target, "classes": classes, "unit": unit}
+        for word, value in words.items():
+            if value:
+                raise InputRefusedError(f"--{word}: wanted --task with it, got none")
         return None
     task = make_task(name, target=target, unit=unit)
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
@@ -96,6 +107,8 @@ def _task(name: str | None, target: str | None, unit: str, classes: str) -> Task
             raise InputRefusedError(
                 f"--classes: wanted two different names or more, got {classes!r}"
             )
+        if unit:
+            raise InputRefusedError(f"--unit: wanted none for classes, got {unit!r}")
         return replace(task, classes=names)
     if not unit:
         raise InputRefusedError(

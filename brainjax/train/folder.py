@@ -46,6 +46,11 @@ class RunFolder:
                 f"{self.path}: wanted a run's folder or a new one, got a config.json "
                 "that is no run's"
             )
+        if present is not None and "converted" in present:
+            raise InputRefusedError(
+                f"{self.path}: holds a converted checkpoint; name it in config.init, "
+                "and choose another --workdir"
+            )
         if present is not None and Checkpoints(self.checkpoints).steps():
             difference = first_difference(present, config)
             if difference:

@@ -110,6 +110,10 @@ def load_run(folder: str | Path) -> Run:
       InputRefusedError: not a run, no checkpoint yet, or none that is intact.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise InputRefusedError(
+            f"{folder}: wanted the folder of a run with checkpoints, got nothing there"
+        )
     if folder.is_file():
         raise InputRefusedError(
             f"{folder}: wanted the folder of a run, got a file; `brainjax convert` "
@@ -146,7 +150,8 @@ def load_run(folder: str | Path) -> Run:
         params=found.state["params"],
         batch_stats=found.state["batch_stats"],
         step=found.step,
-        checkpoint=found.hash,
+        # What was converted is named by its weights: the same from any copy.
+        checkpoint=found.hash if extra["data"] else extra["donor"],
         subjects=extra["subjects"],
     )
 

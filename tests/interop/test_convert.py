@@ -123,7 +123,7 @@ def test_a_stride_that_no_file_tells_must_be_stated(tmp_path):
         tmp_path / "r.pt", shape=32, origin="monai", settings=["stem_stride=2"]
     )
     assert stated.run.network["encoder"]["stem_stride"] == 2
-    with pytest.raises(InputRefusedError, match="state --shape"):
+    with pytest.raises(InputRefusedError, match="convert it with --shape"):
         read(tmp_path / "r.pt", origin="monai", settings=[])
 
 
@@ -158,6 +158,12 @@ def test_keys_can_be_left_out_on_request(tmp_path):
     found = read(tmp_path / "moco.pt", origin="monai", ignore=["momentum.*"])
     (row,) = [r for r in found.rows if r.key == "momentum.queue"]
     assert row == ("momentum.queue", (3,), "ignored", "left out by --ignore")
+
+
+def test_an_origin_has_its_own_sizes(tmp_path):
+    write_torch(tmp_path / "r18.pt", foreign("resnet", {**RESNET, "depth": 18}))
+    with pytest.raises(InputRefusedError, match="wanted depth 50, as BrainIAC v1"):
+        read(tmp_path / "r18.pt", origin="brainiac_v1", settings=[])
 
 
 def test_of_several_networks_one_is_chosen(tmp_path):
@@ -206,12 +212,15 @@ def test_one_logit_and_two_names_are_a_probability(tmp_path):
             {"task": "classification", "target": "s", "classes": "a,a"},
             "different names",
         ),
-        ({"classes": "a,b"}, "wanted --task"),
+        ({"classes": "a,b"}, "--classes: wanted --task"),
+        ({"recipe": None}, "--spacing: wanted --recipe"),
+        ({"shape": 100_000}, "--shape: wanted at most 1024"),
+        ({"settings": ["heads=0"]}, "heads: wanted a whole number of 1"),
         ({"origin": "medicalnet"}, "wanted a file of MedicalNet"),
         ({"origin": "brainiac"}, "wanted one of brainiac_v2"),
         ({"settings": ["shape"]}, "wanted key=value"),
         ({"settings": ["shape=no"]}, "shape: wanted one or three"),
-        ({"settings": ["heads=five"]}, "see --set"),
+        ({"settings": ["heads=five"]}, "got five"),
         ({"settings": ["heads=5"]}, "heads 5 does not divide width 48"),
         ({"settings": ["poool=mean"]}, "has no poool; did you mean pool"),
         ({"inputs": 0}, "--inputs: wanted a whole number of 1"),
@@ -316,6 +325,11 @@ def test_convert_writes_a_run_once(tmp_path):
         np.testing.assert_array_equal(flat, again)
     with pytest.raises(InputRefusedError, match="wanted a new or empty folder"):
         convert(path, tmp_path / "run", stated)
+    # A call that was killed leaves what the next one clears away.
+    (tmp_path / ".again.half" / "checkpoints").mkdir(parents=True)
+    assert convert(path, tmp_path / "again", stated).run.checkpoint == run.checkpoint
+    assert load_run(tmp_path / "again").checkpoint == run.checkpoint
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "age.ckpt", "run"]
 
 
 def test_resizing_while_converting(tmp_path):

@@ -123,7 +123,12 @@ def test_what_a_naming_lacks_is_refused(tmp_path):
         export(run, tmp_path / "out", naming="brainiac")
     with pytest.raises(InputRefusedError, match="--to: wanted one of"):
         export(run, tmp_path / "out", to="onnx")
-    with pytest.raises(InputRefusedError, match="MONAI: wanted one of"):
+    export(run, tmp_path / "once")
+    with pytest.raises(InputRefusedError, match="is there already"):
+        export(run, tmp_path / "once")
+    with pytest.raises(InputRefusedError, match="wanted neither --naming"):
+        export(run, tmp_path / "out", to="stablehlo", naming="brainiac")
+    with pytest.raises(InputRefusedError, match="--monai-version: wanted one of"):
         export(run, tmp_path / "out", monai_version="2.0")
 
 
