@@ -103,7 +103,6 @@ def embed(options: argparse.Namespace) -> int:
     from brainjax.infer.scans import check_out, list_scans
 
     run, words = options.run, {"recipe": options.recipe, "pool": options.pool}
-
     if run.startswith("hf://") or Path(run).is_file():
         from brainjax.interop import make_statement, read_checkpoint, summarise
 

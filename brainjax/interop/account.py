@@ -14,6 +14,7 @@ from brainjax.interop.layouts import LAYOUTS
 
 BESIDE = (
     (r"bilinear_pooling\.", "BrainIAC v1's unused bilinear layer; never read"),
+    (r"conv_seg\.", "MedicalNet's segmentation head"),
     (r"up_layers\.", "decoder of SegResNetDS, which is not carried over"),
     (r"(projector|projection|projection_head|simclr_head)\.", "projection head"),
     (r"(criterion|loss|loss_fn|train_\w+|val_\w+|test_\w+)\.", "training, not network"),

@@ -305,6 +305,11 @@ def test_a_decoder_beside_the_encoder_is_left(tmp_path):
     write_torch(tmp_path / "ds.pt", arrays)
     found = read(tmp_path / "ds.pt", shape=32, settings=[])
     assert found.rows[-1].note.startswith("decoder of SegResNetDS")
+    arrays = foreign("resnet", RESNET, "module.")
+    arrays["module.conv_seg.0.weight"] = np.ones(3, np.float32)
+    write_torch(tmp_path / "seg.pt", arrays)
+    found = read(tmp_path / "seg.pt", origin="medicalnet", shape=32, settings=[])
+    assert found.rows[-1].note == "MedicalNet's segmentation head"
 
 
 def test_convert_writes_a_run_once(tmp_path):

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from brainjax.interop.layout import Entry, Keywords, Layout, Shape
 from brainjax.interop.layouts.parts import (
     batch_norm,
     convolution,
     count_levels,
-    counters,
+    counters_of,
     ignore_counter,
     size,
 )
@@ -73,24 +71,14 @@ def _layer(theirs: str, ours: tuple[str, ...], before: int, growth: int) -> list
     return found + convolution(f"{theirs}.conv2", (*ours, "conv2"), inside, growth)
 
 
-def ignore(key: str, keywords: Keywords) -> str:
-    """Gives why a key is not needed, or ""."""
-    return ignore_counter(key)
-
-
-def extras(keywords: Keywords, flavour: str) -> dict[str, np.ndarray]:
-    """Gives the counters of batches that a strict load wants."""
-    return counters(entries(keywords))
-
-
 LAYOUT = Layout(
     name="MONAI DenseNet",
     encoder="densenet",
     anchors=("features.conv0.weight",),
     infer=infer,
     entries=entries,
-    ignore=ignore,
-    extras=extras,
+    ignore=ignore_counter,
+    extras=counters_of(entries),
     heads=("class_layers.out",),
     checked="MONAI 1.6.1 DenseNet121, every dense block; key sets of 1.3.2, 1.4.0 and "
     "1.5.2 are equal",

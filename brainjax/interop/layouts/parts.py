@@ -1,12 +1,12 @@
 """Entries of the layers that convolutional networks are made of, and their sizes."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from brainjax.errors import InputRefusedError
-from brainjax.interop.layout import Entry, Shape
+from brainjax.interop.layout import Entry, Keywords, Shape
 
 COUNTER = "num_batches_tracked"
 
@@ -42,17 +42,23 @@ def batch_norm(theirs: str, ours: tuple[str, ...], channels: int) -> list[Entry]
     ]
 
 
-def counters(entries: Iterable[Entry]) -> dict[str, np.ndarray]:
-    """Gives what PyTorch's batch norms hold beside ours: a counter of batches, 0."""
-    norms = [
-        entry.theirs.removesuffix("running_mean")
-        for entry in entries
-        if entry.theirs.endswith(".running_mean")
-    ]
-    return {norm + COUNTER: np.zeros((), np.int64) for norm in norms}
+def counters_of(
+    entries: Callable[[Keywords], Iterable[Entry]],
+) -> Callable[[Keywords, str], dict[str, np.ndarray]]:
+    """Gives the `extras` of a layout: a counter of batches, 0, for every batch norm."""
+
+    def extras(keywords: Keywords, flavour: str) -> dict[str, np.ndarray]:
+        norms = [
+            entry.theirs.removesuffix("running_mean")
+            for entry in entries(keywords)
+            if entry.theirs.endswith(".running_mean")
+        ]
+        return {norm + COUNTER: np.zeros((), np.int64) for norm in norms}
+
+    return extras
 
 
-def ignore_counter(key: str) -> str:
+def ignore_counter(key: str, keywords: Keywords) -> str:
     """Gives why a key is not needed where it is such a counter, else ""."""
     return "a counter of training batches" if key.endswith("." + COUNTER) else ""
 

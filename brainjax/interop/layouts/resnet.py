@@ -6,15 +6,13 @@ A file does not tell the stem's stride, whether a maximum follows it, or whether
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from brainjax.errors import InputRefusedError
 from brainjax.interop.layout import Entry, Keywords, Layout, Shape
 from brainjax.interop.layouts.parts import (
     batch_norm,
     convolution,
     count_levels,
-    counters,
+    counters_of,
     ignore_counter,
     size,
 )
@@ -102,26 +100,14 @@ def _block(
     return found
 
 
-def ignore(key: str, keywords: Keywords) -> str:
-    """Gives why a key is not needed, or ""."""
-    if key.startswith("conv_seg."):
-        return "MedicalNet's segmentation head"
-    return ignore_counter(key)
-
-
-def extras(keywords: Keywords, flavour: str) -> dict[str, np.ndarray]:
-    """Gives the counters of batches that a strict load wants."""
-    return counters(entries(keywords))
-
-
 LAYOUT = Layout(
     name="MONAI ResNet",
     encoder="resnet",
     anchors=("layer1.0.conv1.weight",),
     infer=infer,
     entries=entries,
-    ignore=ignore,
-    extras=extras,
+    ignore=ignore_counter,
+    extras=counters_of(entries),
     heads=("fc",),
     checked="MONAI 1.6.1, every block; key sets of 1.3.2, 1.4.0 and 1.5.2 are equal",
 )

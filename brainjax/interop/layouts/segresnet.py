@@ -5,15 +5,13 @@ Of a whole `SegResNetDS` the encoder is carried over, not the decoder.
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from brainjax.errors import InputRefusedError
 from brainjax.interop.layout import Entry, Keywords, Layout, Shape
 from brainjax.interop.layouts.parts import (
     batch_norm,
     convolution,
     count_levels,
-    counters,
+    counters_of,
     ignore_counter,
     size,
 )
@@ -59,25 +57,13 @@ def _entries(
     return found
 
 
-def ignore(key: str, keywords: Keywords) -> str:
-    """Gives why a key is not needed, or ""."""
-    if key.startswith("up_layers."):
-        return "decoder of SegResNetDS, which is not carried over"
-    return ignore_counter(key)
-
-
-def extras(keywords: Keywords, flavour: str) -> dict[str, np.ndarray]:
-    """Gives the counters of batches that a strict load wants."""
-    return counters(entries(keywords))
-
-
 LAYOUT = Layout(
     name="MONAI SegResEncoder",
     encoder="segresnet",
     anchors=("conv_init.weight",),
     infer=infer,
     entries=entries,
-    ignore=ignore,
-    extras=extras,
+    ignore=ignore_counter,
+    extras=counters_of(entries),
     checked="MONAI 1.6.1, every block; key sets of 1.3.2, 1.4.0 and 1.5.2 are equal",
 )
