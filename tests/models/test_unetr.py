@@ -43,6 +43,7 @@ def test_instance_norm_is_over_the_space_of_one_sample():
     assert instance_norm(cells.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_logits_and_features_of_a_volume():
     pure = to_pure(make())
     assert pure.batch_stats == {}
