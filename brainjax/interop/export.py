@@ -16,6 +16,7 @@ from brainjax.interop.own import FACT, MONAI_NAMED, is_nidl
 from brainjax.interop.stablehlo import FILES as STABLEHLO
 from brainjax.interop.stablehlo import export_stablehlo
 from brainjax.interop.trees import flatten
+from brainjax.models.encoded import choice
 from brainjax.train.restore import Run, hash_subject, load_run
 
 FORMATS = ("safetensors", "torch", "stablehlo")
@@ -58,10 +59,10 @@ def export(
         InputRefusedError: no such run or format, or a network that the naming lacks.
     """
     loaded = run if isinstance(run, Run) else load_run(run)
-    _choose("--to", to, FORMATS)
-    _choose("--naming", naming, NAMINGS)
+    choice(to, FORMATS, "--to")
+    choice(naming, NAMINGS, "--naming")
     if monai_version:
-        _choose("--monai-version", monai_version, VERSIONS)
+        choice(monai_version, VERSIONS, "--monai-version")
     out = Path(out)
     if to == "stablehlo":
         if naming != "monai" or monai_version:
@@ -184,10 +185,3 @@ def _refuse_taken(out: Path, names: Iterable[str]) -> None:
             raise InputRefusedError(
                 f"{out / name}: is there already; choose another --out"
             )
-
-
-def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputRefusedError(
-            f"{name}: wanted one of {', '.join(allowed)}, got {value!r}"
-        )
