@@ -21,7 +21,7 @@ from brainjax.models.parts import (
     check_blocks,
     halving_mean,
     overlapping_max,
-    run_block,
+    run_stage,
 )
 
 BOTTLENECK = 4
@@ -136,9 +136,7 @@ class DenseNet(nnx.Module):
         for number, layers in enumerate(self.blocks):
             if number:
                 cells = self.transitions[number - 1](cells)
-            maps.append([])
-            for layer in layers:
-                cells = run_block(layer, cells, self.remat)
-                maps[-1].append(cells)
+            maps.append(run_stage(layers, cells, self.remat))
+            cells = maps[-1][-1]
         maps[-1].append(nnx.relu(self.norm(cells)))
         return maps

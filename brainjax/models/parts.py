@@ -1,6 +1,6 @@
 """What the convolutional networks that others trained have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -56,10 +56,18 @@ def halving_mean(cells: Float[Array, "b x y z c"]) -> Float[Array, "b i j k c"]:
     return cells
 
 
-def run_block(block: nnx.Module, cells: Array, remat: str) -> Array:
-    """Runs one block; under "block" its inside is computed again backwards."""
-    call: Callable = type(block).__call__
-    return nnx.remat(call)(block, cells) if remat == "block" else call(block, cells)
+def run_stage(blocks: Iterable[nnx.Module], cells: Array, remat: str) -> list[Array]:
+    """Runs blocks one after the other; gives the cells after each.
+
+    Under "block" the inside of each is computed again backwards.
+    """
+    maps = []
+    for block in blocks:
+        call: Callable = type(block).__call__
+        run = nnx.remat(call) if remat == "block" else call
+        cells = run(block, cells)
+        maps.append(cells)
+    return maps
 
 
 def check_blocks(blocks) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from brainjax.models.encoded import (
     compute_dtype,
     triple,
 )
-from brainjax.models.parts import REMATS, batch_norm, overlapping_max, run_block
+from brainjax.models.parts import REMATS, batch_norm, overlapping_max, run_stage
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Residual blocks of the four stages, by depth."""
@@ -248,8 +248,6 @@ class ResNet(nnx.Module):
         if self.max_pool:
             cells = overlapping_max(cells)
         for stage in self.stages:
-            maps.append([])
-            for block in stage:
-                cells = run_block(block, cells, self.remat)
-                maps[-1].append(cells)
+            maps.append(run_stage(stage, cells, self.remat))
+            cells = maps[-1][-1]
         return maps

@@ -18,7 +18,7 @@ from brainjax.models.encoded import (
     compute_dtype,
     triple,
 )
-from brainjax.models.parts import REMATS, batch_norm, check_blocks, run_block
+from brainjax.models.parts import REMATS, batch_norm, check_blocks, run_stage
 
 
 class SegResBlock(nnx.Module):
@@ -99,8 +99,6 @@ class SegResEncoder(nnx.Module):
         for number, level in enumerate(self.levels):
             if number:
                 cells = self.downs[number - 1](cells)
-            maps.append([])
-            for block in level:
-                cells = run_block(block, cells, self.remat)
-                maps[-1].append(cells)
+            maps.append(run_stage(level, cells, self.remat))
+            cells = maps[-1][-1]
         return maps
