@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,7 @@ def _with_head(file: TensorFile, description: Description, network: Network) -> 
     """Sets the head as it was; without its file the encoder's features are left."""
     keywords = description.network
     if network.kind == "encoder":
-        path = file.path.with_name("head" + file.path.suffix)
+        path = _head_path(file)
         if not path.is_file():
             row = Row(path.name, (), "ignored", "not beside the file: features only")
             return network._replace(rows=[*network.rows, row])
@@ -151,6 +152,10 @@ def _with_head(file: TensorFile, description: Description, network: Network) -> 
     return network._replace(keywords={**network.keywords, **same})
 
 
+def _head_path(file: TensorFile) -> Path:
+    return file.path.with_name("head" + file.path.suffix)
+
+
 def _row(file: str, key: str, array: np.ndarray) -> Row:
     return Row(f"{file}:{key}", array.shape, "mapped", "head")
 
@@ -161,9 +166,10 @@ def _damage_is_refused(file: TensorFile) -> Iterator[None]:
     try:
         yield
     except InputRefusedError as error:
-        line = str(error)
-        start = "" if line.startswith(str(file.path.parent)) else f"{file.path}: "
-        raise InputRefusedError(start + line) from None
+        # Most refusals name the file already, or that of the head beside it.
+        named = str(error).startswith((str(file.path), str(_head_path(file))))
+        start = "" if named else f"{file.path}: "
+        raise InputRefusedError(f"{start}{error}") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
         raise InputRefusedError(

@@ -315,3 +315,15 @@ def test_a_convolution_is_exported_for_every_platform(tmp_path):
     # What is fast on a CPU alone, images of planes, is not what others are given.
     assert "[b, 0, 1, 2, f]x[0, 1, 2, i, o]" in program
     assert "[b, 0, 1, f]x" not in program
+
+
+def test_a_file_named_without_its_folder_is_named_once(tmp_path, monkeypatch):
+    about = describe(downstream(tmp_path))
+    arrays = foreign("vit", TINY)
+    del arrays["norm.bias"]
+    facts = {"brainjax": json.dumps(about)}
+    write_torch(tmp_path / "own.ckpt", arrays, facts=facts)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputRefusedError, match=r"^own\.ckpt: 1 of") as refused:
+        read_checkpoint("own.ckpt")
+    assert str(refused.value).count("own.ckpt") == 1
