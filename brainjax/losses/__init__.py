@@ -1,5 +1,6 @@
 """Losses: NT-Xent for pairs of views, and masked losses of labelled samples."""
 
+from brainjax.losses.contrast import Contrast, contrast
 from brainjax.losses.contrastive import contrastive_metrics, has_negatives, ntxent
 from brainjax.losses.supervised import (
     Sums,
@@ -11,7 +12,9 @@ from brainjax.losses.supervised import (
 )
 
 __all__ = [
+    "Contrast",
     "Sums",
+    "contrast",
     "contrastive_metrics",
     "cross_entropy",
     "has_negatives",
