@@ -57,7 +57,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/prepare.py
-	$(BIN)/python benchmarks/augmentation.py
+	$(BIN)/python benchmarks/augment.py
 
 # What was tested, pinned; written for every platform at once.
 lock: $(VENV)/.dev

@@ -9,18 +9,24 @@ only our sides run; --no-plain leaves the slow form out.
 """
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from common import (
+    Peer,
+    facts,
+    ratios,
+    span,
+    standard_arguments,
+    start,
+    take_turns,
+    timed,
+    write,
+)
 from flax import nnx
 
 from brainjax.models import convolution, make_encoder, run, to_pure
@@ -44,17 +50,10 @@ LAYERS = [
 
 def compiled(function: Callable, *arguments) -> tuple[Callable[[], float], float]:
     """Gives what runs it once and says the seconds, and the seconds of compiling."""
-    start = time.perf_counter()
+    begun = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
-    took = time.perf_counter() - start
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(program(*arguments))
-        return time.perf_counter() - start
-
-    seconds()
-    return seconds, took
+    took = time.perf_counter() - begun
+    return timed(program, *arguments), took
 
 
 def layer(form: str, mode: str, row: tuple[int, ...]) -> tuple[Callable, float]:
@@ -72,6 +71,12 @@ def layer(form: str, mode: str, row: tuple[int, ...]) -> tuple[Callable, float]:
 
     wanted = (0,) if before == 1 else (0, 1)
     return compiled(jax.value_and_grad(loss, wanted), weights, cells)
+
+
+def peer_pass(peer: Peer, depth: int, memory: str, mode: str) -> float:
+    """Gives the seconds of one pass of PyTorch's."""
+    answer = peer.ask(depth=depth, memory=memory, backward=mode != "forward")
+    return answer["seconds"]
 
 
 def network(form: str, mode: str, options: argparse.Namespace, depth: int):
@@ -92,62 +97,6 @@ def network(form: str, mode: str, options: argparse.Namespace, depth: int):
 
     function = forward if mode == "forward" else jax.value_and_grad(loss)
     return compiled(function, pure.params, pure.batch_stats, volumes)
-
-
-class Peer:
-    """PyTorch in another interpreter, answering one line a command."""
-
-    def __init__(self, options: argparse.Namespace):
-        script = Path(__file__).with_name("convolution_peer.py")
-        sizes = [str(options.size), str(options.batch)]
-        self.process = subprocess.Popen(
-            [options.peer_python, str(script), *sizes],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = json.loads(self._answer())
-
-    def _answer(self) -> str:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            raise SystemExit("the peer ended; its message is above")
-        return line
-
-    def seconds(self, depth: int, memory: str, mode: str) -> float:
-        """Gives how long the peer took for one pass."""
-        command = {"depth": depth, "memory": memory, "backward": mode != "forward"}
-        self.process.stdin.write(json.dumps(command) + "\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        return float(self._answer())
-
-    def close(self) -> None:
-        """Ends the peer."""
-        self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.wait()
-
-
-def take_turns(sides: dict[str, Callable[[], float]], repeats: int):
-    """Gives the seconds of each side and repeat."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for repeat in range(repeats):
-        for name in list(sides) if repeat % 2 else list(sides)[::-1]:
-            found[name].append(sides[name]())
-    return found
-
-
-def span(values: list[float], scale: float = 1, digits: int = 2) -> str:
-    """Gives the median, the least and the most."""
-    middle, least, most = (
-        f"{value * scale:.{digits}f}"
-        for value in (statistics.median(values), min(values), max(values))
-    )
-    return f"{middle} ({least}-{most})"
-
-
-def ratios(ones: list[float], others: list[float]) -> list[float]:
-    """Gives one / other, repeat by repeat, as a busy machine slows neighbours alike."""
-    return [one / other for one, other in zip(ones, others, strict=True)]
 
 
 def measure_layers(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -181,16 +130,20 @@ def measure_networks(options: argparse.Namespace) -> list[dict[str, Any]]:
     print("\n| network | pass | side | s | side / planes | compiling, s |")
     print("|---|---|---|---|---|---|")
     forms = ["planes"] if options.no_plain else list(FORMS)
-    peer = Peer(options) if options.peer_python else None
+    words = (str(options.size), str(options.batch))
+    peer = None
+    if options.peer_python:
+        peer = Peer(options.peer_python, "convolution_peer.py", *words)
     rows = []
     for depth in options.depths:
         for mode in MODES:
             built = {form: network(form, mode, options, depth) for form in forms}
             sides = {form: seconds for form, (seconds, _) in built.items()}
-            for memory in ("default", "channels_last") if peer else ():
-                call = partial(peer.seconds, depth, memory, mode)  # type: ignore[union-attr]
-                call()
-                sides[f"PyTorch, {memory}"] = call
+            if peer:
+                for memory in ("default", "channels_last"):
+                    call = partial(peer_pass, peer, depth, memory, mode)
+                    call()
+                    sides[f"PyTorch, {memory}"] = call
             found = take_turns(sides, options.repeats)
             rows.append({"depth": depth, "mode": mode, "seconds": found})
             for name, times in found.items():
@@ -209,21 +162,18 @@ def measure_networks(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     """Measures, prints two tables, writes JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer-python", help="an interpreter with torch and monai")
-    parser.add_argument("--repeats", type=int, default=5)
+    standard_arguments(parser, repeats=5)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--depths", type=int, nargs="*", default=[18, 50])
     parser.add_argument("--no-plain", action="store_true")
     parser.add_argument("--no-layers", action="store_true")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
-    options = parser.parse_args()
-    device = jax.devices()[0].device_kind
-    print(f"{os.cpu_count()} cores, jax {jax.__version__} on {device}\n")
+    options = start(parser)
+    report = facts()
+    print(f"{report['machine']}, load {report['load'][0]}, jax {report['jax']}\n")
     layers = [] if options.no_layers else measure_layers(options)
     networks = measure_networks(options)
-    if options.out:
-        options.out.write_text(json.dumps(layers + networks, indent=1))
+    write(report | {"layers": layers, "networks": networks}, options.out)
 
 
 if __name__ == "__main__":

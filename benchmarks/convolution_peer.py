@@ -1,15 +1,16 @@
 """PyTorch's side of `benchmarks/convolution.py`; runs under another interpreter.
 
-python convolution_peer.py SIZE BATCH  Reads commands on standard input, JSON, one a
-line: depth, memory ("default" or "channels_last"), backward; writes the seconds that
-the pass of MONAI's ResNet took. Needs torch and monai, which brainjax never needs.
+python convolution_peer.py SIZE BATCH  Takes commands as `common.serve` does: depth,
+memory ("default" or "channels_last"), backward; gives the seconds that the pass of
+MONAI's ResNet took. Needs torch and monai, which brainjax never needs.
 """
 
 import functools
 import importlib
-import json
 import sys
 import time
+
+from common import serve
 
 torch = importlib.import_module("torch")
 
@@ -45,9 +46,11 @@ def main() -> None:
     size, batch = map(int, sys.argv[1:])
     torch.set_num_threads(2)
     volumes = torch.randn(batch, 1, size, size, size)
-    print(json.dumps({"torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        print(seconds(volumes, **json.loads(line)), flush=True)
+
+    def answer(**command) -> dict[str, float]:
+        return {"seconds": seconds(volumes, **command)}
+
+    serve({"torch": torch.__version__}, answer)
 
 
 if __name__ == "__main__":

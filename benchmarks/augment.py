@@ -1,6 +1,6 @@
 """Augmented views per second, beside MONAI's same five operations, in one run.
 
-Run:  python benchmarks/augmentation.py --peer-python ../monai-venv/bin/python
+Run:  python benchmarks/augment.py --peer-python ../monai-venv/bin/python
 Both sides hold one 96-cube volume in memory, use two cores and do five operations at
 p = 1 with matched strengths: affine, bias field, gamma, blur, noise. Ours also z-scores
 and counts inside voxels only. The sides alternate, so that a busy machine slows both;
@@ -74,7 +74,7 @@ class Peer:
     def __init__(self, python: str, codes: np.ndarray, folder: str):
         path = Path(folder) / "volume.npy"
         np.save(path, np.maximum(codes.astype(np.float32) - 1, 0) / 254)
-        script = Path(__file__).with_name("augmentation_peer.py")
+        script = Path(__file__).with_name("augment_peer.py")
         self.process = subprocess.Popen(
             [python, str(script), str(path)],
             stdin=subprocess.PIPE,

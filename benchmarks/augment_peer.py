@@ -1,4 +1,4 @@
-"""MONAI's side of `benchmarks/augmentation.py`; runs under another interpreter.
+"""MONAI's side of `benchmarks/augment.py`; runs under another interpreter.
 
 Reads commands on standard input, one line each: `FORM VIEWS`; writes the seconds that
 took. FORM is "one" (one process, two threads) or "two" (two processes, one thread
