@@ -1,5 +1,6 @@
 """Shards to batches, in an order that is a pure function of (seed, step)."""
 
+from brainjax.data.draws import Drawn, Draws
 from brainjax.data.loader import Batch, Loader, batches
 from brainjax.data.on_device import (
     OnDevice,
@@ -12,6 +13,8 @@ from brainjax.data.resident import Resident, load_resident
 
 __all__ = [
     "Batch",
+    "Drawn",
+    "Draws",
     "Loader",
     "OnDevice",
     "Resident",

@@ -5,6 +5,7 @@ uninterrupted iterator gives from step k on, whatever the number of threads.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -13,14 +14,11 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int, Int32, UInt8
 
-from brainjax.data.order import replacement, sample_index
+from brainjax.data.order import candidates
 from brainjax.errors import InputRefusedError
 from brainjax.volume.canonical import Codes
 
 log = logging.getLogger("brainjax")
-ATTEMPTS = 64
-"""Records tried for one position before the data set is refused."""
-LAST_POSITION = 2**31 - 1
 
 
 @runtime_checkable
@@ -39,7 +37,7 @@ class Dataset(Protocol):
 
 
 class Batch(NamedTuple):
-    """One process's slice of a global batch.
+    """One process's slice of a global batch, or of a micro-batch of it.
 
     volumes: stored codes; subjects: dense subject numbers; positions: global sample
     index, step x batch + slot, which keys the augmentation; records: index in the data
@@ -57,14 +55,14 @@ class Loader(Iterator[Batch]):
 
     def __init__(self, samples: "_Samples", first: int, threads: int, prefetch: int):
         self._samples = samples
-        batch = samples.local_batch
+        batch = samples.plan.local
         # Grain's own default holds 500 volumes: 440 MB of uint8 at 96 cubed.
         options = grain.ReadOptions(
             num_threads=threads, prefetch_buffer_size=max(prefetch * batch, threads)
         )
-        positions = grain.MapDataset.range(first * batch, LAST_POSITION)
+        numbers = grain.MapDataset.range(first, sys.maxsize)
         self._batches = iter(
-            positions.map(samples.read)
+            numbers.map(samples.read)
             .to_iter_dataset(options)
             .batch(batch, batch_fn=_stack)
         )
@@ -93,25 +91,66 @@ def batches(
     prefetch: int = 2,
     process_index: int = 0,
     process_count: int = 1,
+    micro_batches: int = 1,
+    passes: int = 1,
+    slots: Int[np.ndarray, " m"] | None = None,
 ) -> Loader:
     """Gives the batches of a run from `start_step` on, without end.
 
     indices: the records to draw from (a split); batch: global size; threads: decoders;
     prefetch: batches kept ready; process p of n gets rows p x batch / n and so on.
 
+    micro_batches: k of a step, given one after another; number j holds the slots j,
+    j + k, j + 2k... of the global batch, and process p gets the p-th n-th of them.
+    passes: how often in turn a step gives its micro-batches. slots: which places in a
+    micro-batch are this process's, where its devices do not lie side by side.
+
     A damaged record is replaced by another of `indices`, drawn with the key of its
     position, named in a warning and in `Loader.bad`. Raises InputRefusedError when
-    there are no indices, when the processes do not divide the batch and, from `next`,
-    when too many records tried for one position are damaged.
+    there are no indices, when micro-batches and processes do not divide the batch and,
+    from `next`, when too many records tried for one position are damaged.
     """
     if not len(indices):
         raise InputRefusedError("data: wanted at least 1 record to draw from, got 0")
-    if batch < 1 or batch % process_count:
+    if batch < 1 or batch % (micro_batches * process_count):
         raise InputRefusedError(
-            f"data: {process_count} processes do not divide a batch of {batch}"
+            f"data: {micro_batches} micro-batches on {process_count} processes do not "
+            f"divide a batch of {batch}"
         )
-    samples = _Samples(dataset, indices, batch, seed, process_index, process_count)
-    return Loader(samples, start_step, threads, prefetch)
+    if slots is None:
+        local = batch // micro_batches // process_count
+        slots = process_index * local + np.arange(local)
+    plan = _Plan(batch, micro_batches, passes, np.asarray(slots))
+    samples = _Samples(dataset, np.asarray(indices), seed, plan)
+    return Loader(samples, plan.first(start_step), threads, prefetch)
+
+
+class _Plan(NamedTuple):
+    """What one process reads: the n-th sample of a run that starts at step 0.
+
+    slots: the places of this process within a micro-batch.
+    """
+
+    batch: int
+    micro_batches: int
+    passes: int
+    slots: Int[np.ndarray, " m"]
+
+    @property
+    def local(self) -> int:
+        return len(self.slots)
+
+    def first(self, step: int) -> int:
+        """The number of the first sample of a step."""
+        return step * self.passes * self.micro_batches * self.local
+
+    def position(self, number: int) -> int:
+        """The global position of a sample."""
+        turn, place = divmod(number, self.local)
+        step, turn = divmod(turn, self.passes * self.micro_batches)
+        micro = turn % self.micro_batches
+        slot = micro + self.micro_batches * int(self.slots[place])
+        return step * self.batch + slot
 
 
 class _Sample(NamedTuple):
@@ -125,43 +164,22 @@ class _Samples:
     """Reads the n-th sample of one process, replacing what is damaged."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        indices: Int[np.ndarray, " n"],
-        batch: int,
-        seed: int,
-        process_index: int,
-        process_count: int,
+        self, dataset: Dataset, indices: Int[np.ndarray, " n"], seed: int, plan: _Plan
     ):
-        self.local_batch = batch // process_count
+        self.plan = plan
         self.bad: dict[int, str] = {}
-        self._dataset, self._indices = dataset, np.asarray(indices)
-        self._batch, self._seed = batch, seed
-        self._first_slot = process_index * self.local_batch
+        self._dataset, self._indices, self._seed = dataset, indices, seed
         self._lock = threading.Lock()
 
     def read(self, number: int) -> _Sample:
-        step, slot = divmod(number, self.local_batch)
-        position = step * self._batch + self._first_slot + slot
-        for attempt in range(min(len(self._indices), ATTEMPTS) + 1):
-            record = self._record(position, attempt)
+        position = self.plan.position(number)
+        for index in candidates(self._seed, position, size=len(self._indices)):
+            record = int(self._indices[index])
             volume = self._try(record)
             if volume is not None:
                 subject = int(self._dataset.subject_ids[record])
                 return _Sample(volume, subject, position, record)
-        reasons = list(self.bad.values())
-        raise InputRefusedError(
-            f"data: wanted a readable record for sample {position}, got {len(reasons)} "
-            f"damaged ones, the last: {reasons[-1]}"
-        )
-
-    def _record(self, position: int, attempt: int) -> int:
-        size = len(self._indices)
-        if attempt:
-            index = replacement(self._seed, position, attempt, size=size)
-        else:
-            index = sample_index(self._seed, position, size=size)
-        return int(self._indices[index])
+        raise nothing_readable(position, self.bad)
 
     def _try(self, record: int) -> Codes | None:
         if record in self.bad:
@@ -174,6 +192,15 @@ class _Samples:
                     self.bad[record] = str(error)
                     log.warning("replacing record %d (%s)", record, error)
             return None
+
+
+def nothing_readable(position: int, bad: dict[int, str]) -> InputRefusedError:
+    """Gives the refusal of a data set in which too much is damaged."""
+    reasons = list(bad.values())
+    return InputRefusedError(
+        f"data: wanted a readable record for sample {position}, got {len(reasons)} "
+        f"damaged ones, the last: {reasons[-1]}"
+    )
 
 
 def _stack(samples: Sequence[_Sample]) -> Batch:

@@ -1,30 +1,63 @@
-"""From a data set to batches on the mesh: what a training step takes."""
+"""From a data set to batches on the mesh: what a training step takes.
 
-import logging
+A thread reads and copies ahead while the step runs. What comes when is a function of
+(seed, step) alone, so the state of all this is the step.
+"""
+
+import os
 from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Float, Float32, Int, Int32, UInt8
 
-from brainjax.data import Loader, batches, load_resident
+from brainjax.data import (
+    Batch,
+    Drawn,
+    Draws,
+    Loader,
+    batches,
+    load_on_devices,
+    load_resident,
+    sample_indices,
+)
+from brainjax.data.ahead import Ahead
 from brainjax.errors import InputRefusedError
-from brainjax.losses import has_negatives
-from brainjax.parallel import put_batch
+from brainjax.parallel import batch_sharding, put_batch
 from brainjax.records.store import RecordDataset
+from brainjax.train.streamed import Contrast, Known, Placed, Streamed
 
-log = logging.getLogger("brainjax")
+SOURCES = ("stream", "resident", "device")
+"""Scans come from the shards, from the memory of the host, from that of the devices."""
 
-SOURCES = ("resident", "stream")
+Labels = tuple[np.ndarray, Float[np.ndarray, " n"]]
+MAX_THREADS = 32
 
 
-class Input(Iterator[dict]):
-    """Batches on the mesh, with the targets of a task where there is one."""
+class Input(Iterator[Any]):
+    """Batches on the mesh, at most two of them (or micro-batches) ahead.
 
-    def __init__(self, loader: Loader, dataset: RecordDataset, mesh, labels):
-        self._loader, self._dataset, self._mesh = loader, dataset, mesh
-        self._labels = labels
-        self._warned = labels is not None  # negatives matter to contrast only
+    `next` gives a dict of arrays [b, ...], split over all devices: "volumes" as stored
+    (or "rows" of "dataset", the same array every time), "subjects", "positions" and,
+    for a task, "targets" and "weights"; or `Streamed`, for a batch too large to hold.
+    What went wrong while reading ahead is raised when its turn comes.
+    """
+
+    def __init__(
+        self,
+        loader: Loader | Draws,
+        placing: "_Placing",
+        contrast: Contrast,
+        dataset: RecordDataset,
+        micro_batches: int,
+    ):
+        self._loader, self._dataset = loader, dataset
+        self._contrast, self._count = contrast, micro_batches
+        self._placed = Ahead(map(placing, loader))
+        self._streamed: Streamed | None = None
 
     @property
     def bad(self) -> dict[str, str]:
@@ -32,26 +65,63 @@ class Input(Iterator[dict]):
         rows = self._dataset.rows
         return {rows[i]["source"]: why for i, why in self._loader.bad.items()}
 
-    def __next__(self) -> dict[str, jax.Array]:
-        batch = next(self._loader)
-        arrays = {
-            "volumes": batch.volumes,
-            "subjects": batch.subjects,
-            "positions": batch.positions,
-        }
+    @property
+    def waited(self) -> float:
+        """Seconds spent waiting for scans so far, those between micro-batches too."""
+        return self._placed.waited
+
+    def __next__(self) -> Any:
+        if self._count == 1:
+            placed = next(self._placed)
+            self._contrast.check(placed.known)
+            return placed.arrays
+        if self._streamed is not None:
+            self._streamed.skip()
+        self._streamed = Streamed(self._placed, self._count, self._contrast)
+        return self._streamed
+
+    def close(self) -> None:
+        """Ends the threads that read ahead; nothing comes afterwards."""
+        self._placed.close()
+        self._loader.close()
+
+
+class _Placing:
+    """Puts what a loader gives on the mesh, and waits until it is there."""
+
+    def __init__(self, mesh: Mesh, labels: Labels | None, held: jax.Array | None):
+        self._mesh, self._labels, self._held = mesh, labels, held
+
+    def __call__(self, batch: Batch | Drawn) -> Placed:
+        known = Known(batch.subjects, batch.positions, batch.records)
+        mine = {"subjects": known.subjects, "positions": known.positions}
+        if isinstance(batch, Batch):
+            mine["volumes"] = batch.volumes
+        else:
+            mine["rows"] = batch.rows
         if self._labels is not None:
             targets, weights = self._labels
-            arrays |= {
-                "targets": targets[batch.records],
-                "weights": weights[batch.records],
-            }
-        if not self._warned and not has_negatives(batch.subjects):
-            self._warned = True
-            log.warning(
-                "a batch holds scans of one subject only: it has no negatives, so its "
-                "loss is 0; raise train.batch or add subjects"
-            )
-        return put_batch(arrays, self._mesh)
+            mine["targets"] = targets[known.records]
+            mine["weights"] = weights[known.records]
+        arrays = jax.block_until_ready(put_batch(mine, self._mesh))
+        if self._held is not None:
+            arrays["dataset"] = self._held
+        return Placed(arrays, known)
+
+
+class _Order(NamedTuple):
+    """What decides which scan comes when."""
+
+    indices: Int[np.ndarray, " n"]
+    batch: int
+    seed: int
+    start_step: int
+
+    def subjects(self, dataset: RecordDataset, step: int) -> Int32[np.ndarray, " b"]:
+        """The subjects of a step, but for replaced records."""
+        size = len(self.indices)
+        drawn = sample_indices(self.seed, step, size=size, batch=self.batch)
+        return dataset.subject_ids[self.indices[drawn]]
 
 
 def open_input(
@@ -61,11 +131,13 @@ def open_input(
     batch: int,
     seed: int,
     start_step: int,
-    mesh: jax.sharding.Mesh,
+    mesh: Mesh,
     source: str = "resident",
-    labels: tuple[np.ndarray, Float[np.ndarray, " n"]] | None = None,
+    labels: Labels | None = None,
+    micro_batches: int = 1,
+    negatives: str = "between",
 ) -> Input:
-    """Opens the batches of a run from one step on.
+    """Opens the batches of a run from one step on, and begins to read ahead.
 
     Args:
       dataset: prepared scans.
@@ -74,27 +146,82 @@ def open_input(
       seed: of the order.
       start_step: the first step to give.
       mesh: where batches go.
-      source: "resident" reads the scans into memory once, "stream" as they are needed.
+      source: "resident" reads the scans into memory once, "device" onto the devices of
+        the mesh, "stream" as they are needed.
       labels: targets and weights of every scan of the data set, for a task.
+      micro_batches: k of a step. Where k is more than 1, source "stream" gives
+        `Streamed`; the others give the whole batch all the same.
+      negatives: of the loss; "between" subjects, a batch of one subject is warned of.
 
     Raises:
-      InputRefusedError: an unknown source, no scans, a batch that does not divide.
+      InputRefusedError: an unknown source, no scans, a batch that does not divide, a
+        device with too little memory.
     """
     if source not in SOURCES:
         raise InputRefusedError(
             f"config.data.source: wanted one of {', '.join(SOURCES)}, got {source!r}"
         )
-    held = load_resident(dataset, indices) if source == "resident" else dataset
-    loader = batches(
+    if batch < 1 or batch % (micro_batches * mesh.size):
+        raise InputRefusedError(
+            f"config.train.batch: {micro_batches} micro-batches on {mesh.size} devices "
+            f"do not divide a batch of {batch}"
+        )
+    order = _Order(np.asarray(indices), batch, seed, start_step)
+    streamed = micro_batches if source == "stream" else 1
+    slots = _local_slots(mesh, batch // streamed)
+    volumes = None
+    if source == "device":
+        held = load_on_devices(dataset, indices, mesh, threads=_threads())
+        loader, volumes = Draws(held, **order._asdict(), slots=slots), held.volumes
+    else:
+        loader = _read(dataset, order, source, streamed, slots)
+    placing = _Placing(mesh, labels, volumes)
+    needed = labels is None and negatives == "between"
+    contrast = Contrast(batch, partial(order.subjects, dataset) if needed else None)
+    return Input(loader, placing, contrast, dataset, streamed)
+
+
+def _read(
+    dataset: RecordDataset,
+    order: _Order,
+    source: str,
+    streamed: int,
+    slots: Int[np.ndarray, " m"],
+) -> Loader:
+    threads = _threads()
+    if source == "resident":
+        held = load_resident(dataset, order.indices, threads=threads)
+    else:
+        held = dataset
+    return batches(
         held,
-        indices,
-        batch=batch,
-        seed=seed,
-        start_step=start_step,
-        process_index=jax.process_index(),
+        **order._asdict(),
+        threads=threads,
+        # One here and two on the device.
+        prefetch=1,
         process_count=jax.process_count(),
+        micro_batches=streamed,
+        passes=2 if streamed > 1 else 1,
+        slots=slots,
     )
-    return Input(loader, dataset, mesh, labels)
+
+
+def _local_slots(mesh: Mesh, size: int) -> Int[np.ndarray, " m"]:
+    """The places in a (micro-)batch that lie on devices of this process, in order.
+
+    Not always side by side: a mesh follows the network between the devices.
+    """
+    spans = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    return np.sort(np.concatenate([np.arange(size)[span] for span in spans]))
+
+
+def _threads() -> int:
+    """As many as this process may use, for decoding."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(max(4, cores), MAX_THREADS)
 
 
 def read_volumes(
