@@ -61,7 +61,7 @@ def _under(name: str, part: str) -> bool:
 
 
 def _placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
+    sharding = leaf.sharding or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 

@@ -8,6 +8,10 @@ leaves an unfinished step: it is never read, the step before it (still there, as
 least two are kept) is used, and the next save removes it.
 
 Reading changes nothing in the folder: `predict` may open a run that still trains.
+
+Of several processes every one calls every method, in the same order, on one shared file
+system. Each writes its part of the arrays; process 0 does the rest (hashing, verifying,
+removing) and says which steps there are.
 """
 
 import hashlib
@@ -34,6 +38,7 @@ from brainjax.checkpoint.integrity import (
 )
 from brainjax.checkpoint.loading import load_state
 from brainjax.errors import InputRefusedError
+from brainjax.parallel import first_does, is_first
 
 log = logging.getLogger("brainjax")
 
@@ -136,26 +141,13 @@ class Checkpoints:
         absent, and when names, shapes or dtypes are not those of the checkpoint.
         """
         self.wait()
-        candidates = self.steps()[::-1] if step is None else [step]
-        reasons = []
-        for number in candidates:
-            folder = self.folder / str(number)
-            try:
-                digest = verify(folder)
-            except DamagedError as error:
-                reasons.append(f"step {number} is damaged: {error}")
-                self._damaged.add(number)
-                log.warning("%s: %s", self.folder, reasons[-1])
-                continue
-            state = load_state(folder, abstract_state, parts)
-            return Restored(state, self._extra(number), number, digest)
-        found = "; ".join(reasons) or "none"
-        raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
+        number, digest = first_does(lambda: self._find_intact(step))
+        state = load_state(self.folder / str(number), abstract_state, parts)
+        return Restored(state, self._extra(number), number, digest)
 
     def steps(self) -> list[int]:
         """Lists the finished steps, oldest first; touches no array."""
-        found = (step for step in self._on_disk() if self._finished(step))
-        return [step for step in found if step not in self._damaged]
+        return first_does(self._steps)
 
     def latest(self) -> int | None:
         """Gives the newest finished step, or None; its hashes are not checked here."""
@@ -203,6 +195,12 @@ class Checkpoints:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+            first_does(lambda: None)  # nobody looks before process 0 has hashed
+
+    def check(self) -> None:
+        """Raises the error of a save that has failed meanwhile; waits for none."""
+        if self._pending is not None and self._pending.done():
+            self._pending.result()
 
     def close(self) -> None:
         """Waits for the save in flight and frees the writer."""
@@ -214,8 +212,26 @@ class Checkpoints:
                 self._writer.close()
 
     def _finish(self, step: int, response: Any) -> None:
-        response.result()
-        write_integrity(self.folder / str(step))
+        response.result()  # of several processes: once all have written their parts
+        if is_first():
+            write_integrity(self.folder / str(step))
+
+    def _find_intact(self, step: int | None) -> tuple[int, str]:
+        """Gives the newest step whose hashes hold (or `step`), and its hash."""
+        reasons = []
+        for number in self._steps()[::-1] if step is None else [step]:
+            try:
+                return number, verify(self.folder / str(number))
+            except DamagedError as error:
+                reasons.append(f"step {number} is damaged: {error}")
+                self._damaged.add(number)
+                log.warning("%s: %s", self.folder, reasons[-1])
+        found = "; ".join(reasons) or "none"
+        raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
+
+    def _steps(self) -> list[int]:
+        found = (step for step in self._on_disk() if self._finished(step))
+        return [step for step in found if step not in self._damaged]
 
     def _finished(self, step: int) -> bool:
         return (self.folder / str(step) / INTEGRITY).is_file()
@@ -227,12 +243,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.training.Checkpointer:
         # Unusable steps go first: counted as kept ones they would push out good ones.
-        bad = {s for s in self._on_disk() if not self._finished(s)} | self._damaged
-        for step in sorted(bad):
-            _check_ours(self.folder / str(step))
-            log.warning("%s: removing unusable step %d", self.folder, step)
-            shutil.rmtree(self.folder / str(step), ignore_errors=True)
-        self._damaged = set()
+        bad = first_does(self._remove_unusable)
         if self._writer is None:
             self._writer = ocp.training.Checkpointer(
                 str(self.folder),
@@ -242,6 +253,15 @@ class Checkpoints:
         elif bad:
             self._writer.reload()
         return self._writer
+
+    def _remove_unusable(self) -> list[int]:
+        bad = {s for s in self._on_disk() if not self._finished(s)} | self._damaged
+        for step in sorted(bad):
+            _check_ours(self.folder / str(step))
+            log.warning("%s: removing unusable step %d", self.folder, step)
+            shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        self._damaged = set()
+        return sorted(bad)
 
     def _metadata(self, step: int) -> dict[str, Any]:
         folder, name = self.folder / str(step), "_CHECKPOINT_METADATA"

@@ -10,8 +10,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from brainjax.cli.codes import OURS, REFUSED
 from brainjax.cli.parser import make_parser
-from brainjax.cli.verbs import OURS, REFUSED
+from brainjax.cli.processes import Peers, join
 from brainjax.errors import InputRefusedError
 
 __all__ = ["main", "make_parser"]
@@ -31,22 +32,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = overrides
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("brainjax").setLevel(logging.INFO)
+    peers = None
     try:
+        peers = join(options)
         return options.action(options)
     except InputRefusedError as error:
-        return _say(error, options, REFUSED)
+        return _say(error, options, REFUSED, peers)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        if peers:
+            peers.leave(130, "interrupted")
         return 130
     except Exception as error:  # the last line of defence: one line, exit code 1
-        return _say(error, options, OURS)
+        return _say(error, options, OURS, peers)
+    finally:
+        if peers:
+            peers.close()
 
 
-def _say(error: Exception, options: argparse.Namespace, code: int) -> int:
+def _say(
+    error: Exception, options: argparse.Namespace, code: int, peers: Peers | None
+) -> int:
     if options.traceback:
         traceback.print_exc()
-    kind = "" if code == REFUSED else f"{type(error).__name__}: "
-    line = _REPEATED.sub(r"\1", " ".join(str(error).split()))
-    hint = "" if options.traceback or code == REFUSED else " (--traceback says where)"
-    print(f"brainjax {options.verb}: {kind}{line}{hint}", file=sys.stderr)
+    line = _in_a_line(error, options, code)
+    who = ""
+    if peers:
+        who, line = f"{peers.me}: ", peers.explain(error) or line
+    print(f"brainjax {options.verb}: {who}{line}", file=sys.stderr)
+    if peers:
+        peers.leave(code, line)
     return code
+
+
+def _in_a_line(error: Exception, options: argparse.Namespace, code: int) -> str:
+    line = _REPEATED.sub(r"\1", " ".join(str(error).split()))
+    if code == REFUSED:
+        return line
+    hint = "" if options.traceback else " (--traceback says where)"
+    return f"{type(error).__name__}: {line}{hint}"

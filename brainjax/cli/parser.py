@@ -72,6 +72,7 @@ def _add_training_verbs(verbs) -> None:
         verb = _add(verbs, action, text + "; any key: --config.train.steps=100")
         verb.add_argument("--config", type=Path, required=True)
         verb.add_argument("--workdir", type=Path, required=True)
+        _processes(verb)
 
 
 def _add_answer_verbs(verbs) -> None:
@@ -166,6 +167,17 @@ def _workers(verb: argparse.ArgumentParser) -> None:
         default=min(os.cpu_count() or 1, 8),
         help="scans at a time",
     )
+
+
+def _processes(verb: argparse.ArgumentParser) -> None:
+    words = verb.add_argument_group("one run of several processes (docs/launching.md)")
+    words.add_argument(
+        "--processes",
+        metavar="auto|N",
+        help="auto: as Cloud TPU, SLURM, Open MPI or Kubernetes say",
+    )
+    words.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    words.add_argument("--process-index", metavar="I", help="of this one, from 0")
 
 
 def _orientation(verb: argparse.ArgumentParser) -> None:

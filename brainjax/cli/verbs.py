@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from brainjax.cli.codes import GOOD, REFUSED
 from brainjax.errors import InputRefusedError
-
-GOOD, OURS, REFUSED = 0, 1, 2
 
 Failures = Sequence[tuple[str, str]]
 """Path and reason of every scan that was refused."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Float32, UInt8
 
 from brainjax.augment import evaluation_view
@@ -58,14 +59,19 @@ def encode_scans(
     *,
     batch: int = 8,
 ) -> Float[np.ndarray, "n d"]:
-    """Runs a compiled `encode` over any number of volumes, in order; 0 gives [0, 0]."""
+    """Runs a compiled `encode` over any number of volumes, in order; 0 gives [0, 0].
+
+    Of several processes every one gives the same volumes, and gets all the results.
+    """
     results, waiting = [], []
 
     def flush():
         # The last batch is filled up, so that one program serves all.
         filled = waiting + [waiting[-1]] * (batch - len(waiting))
         outputs = encode(params, batch_stats, np.stack(filled))
-        results.append(np.asarray(outputs)[: len(waiting)])
+        # The parameters may lie on several processes, and so the outputs.
+        whole = multihost_utils.process_allgather(outputs, tiled=True)
+        results.append(np.asarray(whole)[: len(waiting)])
         waiting.clear()
 
     for volume in volumes:

@@ -14,6 +14,7 @@ from brainjax.augment import Augmentation, random_views, view_keys
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
 from brainjax.evaluate.probes import probe_scores
+from brainjax.parallel import is_first
 from brainjax.records.store import RecordDataset
 from brainjax.train.folder import RunFolder
 from brainjax.train.hooks import MetricLog
@@ -58,7 +59,9 @@ class FrozenFeatures:
 
     def write(self, folder: RunFolder, state: State) -> None:
         """Writes embeddings.npz: features, subjects, labels and part of every scan."""
-        features = np.concatenate(self(state))
+        features = np.concatenate(self(state))  # the work of all processes
+        if not is_first():
+            return
         rows = [self.dataset.rows[i] for i in (*self.train, *self.val)]
         names = {name for row in rows for name in row["labels"]}
         labels = {n: [row["labels"].get(n) for row in rows] for n in sorted(names)}
@@ -138,6 +141,8 @@ def write_views(
     seed: int,
 ) -> None:
     """Writes views.npz: pairs of augmented views, as the first step would draw them."""
+    if not is_first():
+        return
     chosen, held = _readable(dataset, indices[:PICTURED])
     volumes = np.stack(held)
     positions = jnp.arange(len(chosen), dtype=jnp.int32)
