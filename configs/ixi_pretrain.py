@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict({"crop": (0.8, 1.0)})
     config.encoder = ConfigDict({"name": "cnn"})
     config.projector = ConfigDict({"hidden": 512, "out": 128})
-    config.loss = ConfigDict({"temperature": 0.1})
+    config.loss = ConfigDict(
+        {"temperature": 0.1, "negatives": "between", "crops": 1, "form": "auto"}
+    )
     config.optimizer = ConfigDict(
         {"name": "adamw", "peak": 1e-3, "warmup": 10, "weight_decay": 0.05, "clip": 1.0}
     )
@@ -29,6 +31,7 @@ def get_config() -> ConfigDict:
         {
             "steps": 100,
             "batch": 32,
+            "micro_batch": 0,  # scans embedded at a time; 0: all at once
             "log_every": 10,
             "save_every": 50,
             "patience": 50,

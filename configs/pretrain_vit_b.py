@@ -29,7 +29,9 @@ def get_config() -> ConfigDict:
         }
     )
     config.projector = ConfigDict({"hidden": 2048, "out": 128})
-    config.loss = ConfigDict({"temperature": 0.1})
+    config.loss = ConfigDict(
+        {"temperature": 0.1, "negatives": "between", "crops": 1, "form": "auto"}
+    )
     config.optimizer = ConfigDict(
         {
             "name": "adamw",
@@ -43,6 +45,7 @@ def get_config() -> ConfigDict:
         {
             "steps": 100_000,
             "batch": 64,
+            "micro_batch": 0,  # scans embedded at a time; 0: all at once
             "log_every": 50,
             "save_every": 1000,
             "patience": 50,  # non-finite steps in a row before the run stops

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         {
             "path": "runs/quickstart/prepared",
-            "source": "resident",  # or "stream": read shards as they are needed
+            "source": "resident",  # in the host's memory; or "stream", "device"
         }
     )
     config.split = ConfigDict(
@@ -23,7 +23,9 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict({"crop": (0.8, 1.0)})
     config.encoder = ConfigDict({"name": "cnn", "width": 24, "depth": 1})
     config.projector = ConfigDict({"hidden": 512, "out": 128})
-    config.loss = ConfigDict({"temperature": 0.1})
+    config.loss = ConfigDict(
+        {"temperature": 0.1, "negatives": "between", "crops": 1, "form": "auto"}
+    )
     config.optimizer = ConfigDict(
         {"name": "adamw", "peak": 1e-3, "warmup": 10, "weight_decay": 0.05, "clip": 1.0}
     )
@@ -31,6 +33,7 @@ def get_config() -> ConfigDict:
         {
             "steps": 110,
             "batch": 32,
+            "micro_batch": 0,  # scans embedded at a time; 0: all at once
             "log_every": 10,
             "save_every": 100,
             "patience": 50,  # non-finite steps in a row before the run stops

@@ -105,8 +105,13 @@ class Augmentation:
                 wanted = "0..1" if chance else "0 or more"
                 raise InputRefusedError(f"{field.name}: wanted {wanted}, got {value}")
 
-    def draw(self, key: Key[Array, ""]) -> Parameters:
-        """Draws one view's parameters: a pytree, a function of the key alone."""
+    def draw(
+        self, key: Key[Array, ""], box_key: Key[Array, ""] | None = None
+    ) -> Parameters:
+        """Draws one view's parameters: a pytree, a function of the keys alone.
+
+        box_key: draws the crop's box; two views that share it are of one crop.
+        """
         draws = {
             name: row.draw(
                 jax.random.fold_in(key, 1 + number),
@@ -127,6 +132,7 @@ class Augmentation:
             translate=self.translate,
             affine_probability=self.affine_probability,
             flip=self.flip,
+            box_key=box_key,
         )
         return Parameters(placement, draws)
 
@@ -202,17 +208,19 @@ def random_views(
     codes: UInt8[Array, "b a b c"] | Float32[Array, "b a b c"],
     keys: Key[Array, "b"],
     *,
+    box_keys: Key[Array, "b"] | None = None,
     batch_by: Literal["map", "vmap"] | None = None,
 ) -> Float[Array, "b x y z 1"]:
     """Gives one z-scored view of every volume, float32, ready for an encoder.
 
+    box_keys: draw the crops' boxes, for views that are to share theirs.
     batch_by: "map" works on one volume after another (less memory, branches that are
     not taken cost nothing, each result bitwise independent of the batch), "vmap" on all
     at once. Left out: "map" on a CPU, "vmap" on an accelerator, decided when traced.
     """
 
     # Drawn outside the loop: inside, XLA fuses a draw into every voxel that uses it.
-    parameters = jax.vmap(augmentation.draw)(keys)
+    parameters = jax.vmap(augmentation.draw)(keys, box_keys)
 
     def one(codes: Codes, parameters: Parameters):
         return normalise(augmentation.apply(codes, parameters))

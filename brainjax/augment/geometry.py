@@ -78,10 +78,16 @@ def draw_placement(
     translate: float,
     affine_probability: float,
     flip: float,
+    box_key: Key[Array, ""] | None = None,
 ) -> Placement:
-    """Draws where a view lies; `Augmentation` says what the strengths mean."""
+    """Draws where a view lies; `Augmentation` says what the strengths mean.
+
+    box_key: draws the crop's box; all views that share it see the same tissue.
+    """
     keys = jax.random.split(key, 7)
-    box = draw_crop(keys[0], fraction=crop, aspect=aspect)
+    box = draw_crop(
+        keys[0] if box_key is None else box_key, fraction=crop, aspect=aspect
+    )
     active = jax.random.bernoulli(keys[1], affine_probability).astype(jnp.float32)
 
     def spread(key, strength, shape=(3,)):

@@ -16,11 +16,15 @@ class Contrastive(nnx.Module):
 
     def __call__(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b d"]:
         """Gives the projected embedding of every view."""
-        return self.projector(self.encoder(volumes).pooled)
+        return self.project(self.encode(volumes))
 
     def encode(self, volumes: Float[Array, "b x y z 1"]) -> Float[Array, "b w"]:
         """Gives the pooled features, without the projector."""
         return self.encoder(volumes).pooled
+
+    def project(self, pooled: Float[Array, "b w"]) -> Float[Array, "b d"]:
+        """Gives the projected embedding of pooled features."""
+        return self.projector(pooled)
 
 
 class Features(nnx.Module):

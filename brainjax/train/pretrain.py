@@ -22,7 +22,7 @@ from brainjax.train.scans import (
 )
 from brainjax.train.session import Session
 from brainjax.train.state import Blueprint, make_blueprint
-from brainjax.train.step import Update, make_pretrain_update
+from brainjax.train.step import Contrasting
 from brainjax.train.summary import write_summary
 
 
@@ -46,15 +46,27 @@ def pretrain(config: Config, workdir: str | Path) -> RunFolder:
     split = construct("split", split_scans, dataset=dataset, **config.split)
     blueprint, augmentation = plan_pretraining(config), _augmentation(config)
     refuse_untrainable(dataset, config.data.path, augmentation)
+    parts = construct(
+        "loss", Contrasting, blueprint, augmentation, seed=config.seed, **config.loss
+    )
     folder = RunFolder(workdir)
     folder.claim({"kind": "pretrain", **to_dict(config)})
     extra = _describe(config, dataset, split)
-    session = construct("train", Session, folder, blueprint, extra, **config.train)
+    session = construct(
+        "train",
+        Session,
+        folder,
+        blueprint,
+        extra,
+        views=2 * parts.crops,
+        profile_steps=config.profile_steps,
+        **config.train,
+    )
     if session.finished:
         return folder
     features = FrozenFeatures(dataset, split, blueprint.graphdef, tuple(config.view))
     probe = construct("probe", Probe, features, session.log, **config.probe)
-    update = _update(config, blueprint, augmentation)
+    update = parts.compile(session.micro_batch)
     scans = _open_scans(config, dataset, split, session)
     state = session.run(update, scans, hooks=[probe])
     write_views(folder, dataset, split.train, augmentation, seed=config.seed)
@@ -91,17 +103,6 @@ def _describe(config: Config, dataset: RecordDataset, split: Split) -> dict[str,
     )
 
 
-def _update(config: Config, blueprint: Blueprint, augmentation: Augmentation) -> Update:
-    return construct(
-        "loss",
-        make_pretrain_update,
-        blueprint,
-        augmentation,
-        seed=config.seed,
-        **config.loss,
-    )
-
-
 def _open_scans(
     config: Config, dataset: RecordDataset, split: Split, session: Session
 ) -> Input:
@@ -113,6 +114,7 @@ def _open_scans(
         seed=config.seed,
         start_step=session.start,
         mesh=session.mesh,
+        micro_batches=session.micro_batches,
     )
 
 

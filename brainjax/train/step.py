@@ -6,62 +6,156 @@ randomness is a function of (seed, global sample position, view).
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from brainjax.augment import Augmentation, random_views, view_keys
+from brainjax.augment import Augmentation, view_keys
 from brainjax.errors import InputRefusedError
-from brainjax.losses import contrastive_metrics, ntxent
+from brainjax.losses import contrast
+from brainjax.models.encoded import at_least
 from brainjax.models.pure import run
 from brainjax.optim import skip_nonfinite
-from brainjax.parallel import AXES, batch_sharding, replicated
+from brainjax.parallel import batch_sharding, replicated
 from brainjax.tasks import Task
+from brainjax.train.caching import (
+    ENCODER,
+    count_micro_batches,
+    make_passes,
+    pull,
+    unweave,
+    weave,
+)
 from brainjax.train.state import Blueprint, State
+from brainjax.train.views import paired_views, single_views, stored_volumes
 
-Update = Callable[[State, dict], tuple[State, dict]]
+Update = Callable[[State, Any], tuple[State, dict]]
+
+
+class Contrasting:
+    """The SimCLR step, taken apart: views, features, projections, loss.
+
+    Args:
+      blueprint: of the state.
+      augmentation: of the views.
+      seed: of the views.
+      temperature, negatives, form: as in `losses.contrast`.
+      crops: boxes of a scan, each seen by two views; with 1 every view has its own.
+
+    Raises:
+      InputRefusedError: the temperature is not positive, crops and negatives do not go
+        together.
+    """
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        temperature: float,
+        negatives: str = "between",
+        crops: int = 1,
+        form: str = "auto",
+    ):
+        if not temperature > 0:
+            raise InputRefusedError(
+                f"config.loss.temperature: wanted > 0, got {temperature}"
+            )
+        self.crops = at_least(1, crops, "config.loss.crops")
+        if negatives == "within" and crops < 2:
+            raise InputRefusedError(
+                "config.loss.crops: wanted 2 or more for negatives within a scan, "
+                f"got {crops}"
+            )
+        self.blueprint, self.mesh = blueprint, blueprint.mesh
+        self.within = negatives == "within"
+        self.draw = partial(paired_views, augmentation=augmentation, seed=seed)
+        self.contrast = partial(
+            contrast,
+            temperature=temperature,
+            negatives=negatives,
+            form=form,
+            mesh=self.mesh,
+        )
+
+    def compile(self, micro_batch: int = 0) -> Update:
+        """Gives the step: a state and a batch to the new state and scalars.
+
+        A batch is `{"volumes": [b,x,y,z] as stored, "subjects": int32 [b], "positions":
+        int32 [b]}`, or in place of the volumes `{"dataset": [n,x,y,z], "rows": int32
+        [b]}`.
+
+        micro_batch: scans that are embedded at a time, over all devices (gradient
+        caching, see `caching.py`); 0 embeds all at once.
+        """
+        if micro_batch:
+            return CachedUpdate(self, micro_batch)
+
+        def loss_of(params, batch_stats, batch):
+            views = self.views(batch, self.mesh)
+            projected, batch_stats = run(
+                self.blueprint.graphdef, params, batch_stats, views, train=True
+            )
+            return self.compare(projected, batch_stats, batch)
+
+        step = partial(_descend, loss_of=loss_of, blueprint=self.blueprint)
+        return _compile(step, self.blueprint)
+
+    def views(self, batch: dict, mesh) -> Float[Array, "v x y z 1"]:
+        """Gives all views of a batch, those of a scan side by side."""
+        volumes = stored_volumes(batch, self.mesh, local=mesh is None)
+        return self.draw(volumes, batch["positions"], mesh=mesh, crops=self.crops)
+
+    def embed(self, params, batch_stats, batch: dict, mesh=None):
+        """Gives the features [b, v, w] of a batch's views, and the statistics."""
+        views = self.views(batch, mesh)
+        graphdef = self.blueprint.graphdef
+        features, batch_stats = run(
+            graphdef, params, batch_stats, views, train=True, method="encode"
+        )
+        count = batch["positions"].shape[0]
+        return features.reshape(count, -1, features.shape[-1]), batch_stats
+
+    def project(self, others, features, encoder, batch_stats, batch: dict):
+        """Gives the loss of the features of all views, statistics and metrics.
+
+        others: the parameters that are not the encoder's.
+        """
+        projected, batch_stats = run(
+            self.blueprint.graphdef,
+            {**others, ENCODER: encoder},
+            batch_stats,
+            features.reshape(-1, features.shape[-1]),
+            train=True,
+            method="project",
+        )
+        return self.compare(projected, batch_stats, batch)
+
+    def compare(self, projected: Float[Array, "v d"], batch_stats, batch: dict):
+        """Gives the loss of projected views, and statistics and metrics with it."""
+        pairs = projected.reshape(-1, 2, projected.shape[-1])
+        # Within a scan, a scan is its own kind, whoever its subject is.
+        ids = batch["positions" if self.within else "subjects"]
+        result = self.contrast(pairs[:, 0], pairs[:, 1], jnp.repeat(ids, self.crops))
+        return result.loss, (batch_stats, result.metrics)
 
 
 def make_pretrain_update(
     blueprint: Blueprint,
     augmentation: Augmentation,
     *,
-    seed: int,
-    temperature: float,
+    micro_batch: int = 0,
+    **loss: Any,
 ) -> Update:
-    """Compiles the SimCLR step: two views of every scan, NT-Xent on their projections.
+    """Compiles the SimCLR step: two views of every crop, NT-Xent on their projections.
 
-    The step takes `{"volumes": [b,x,y,z] as stored, "subjects": int32 [b], "positions":
-    int32 [b]}` and gives the new state and scalars.
-
-    Raises InputRefusedError where the temperature is not positive.
+    The arguments are those of `Contrasting` and of its `compile`.
     """
-    if not temperature > 0:
-        raise InputRefusedError(
-            f"config.loss.temperature: wanted > 0, got {temperature}"
-        )
-
-    def loss_of(params, batch_stats, views, subjects):
-        projected, batch_stats = run(
-            blueprint.graphdef, params, batch_stats, views, train=True
-        )
-        first, second = jnp.split(projected, 2)
-        loss = ntxent(first, second, subjects, temperature=temperature)
-        metrics = contrastive_metrics(first, second, subjects)
-        return loss, (batch_stats, metrics)
-
-    def update(state: State, batch: dict) -> tuple[State, dict]:
-        views = [
-            augment(batch, augmentation, blueprint.mesh, seed=seed, view=view)
-            for view in (0, 1)
-        ]
-        arguments = (jnp.concatenate(views), batch["subjects"])
-        return _descend(state, loss_of, arguments, blueprint)
-
-    return _compile(update, blueprint)
+    return Contrasting(blueprint, augmentation, **loss).compile(micro_batch)
 
 
 def make_finetune_update(
@@ -73,82 +167,181 @@ def make_finetune_update(
 ) -> Update:
     """Compiles the supervised step of one task.
 
-    The step takes `{"volumes", "positions", "targets": [b], "weights": float32 [b]}`;
-    a scan without a label has weight 0.
+    The step takes a batch as the pretraining step does, with `{"targets": [b],
+    "weights": float32 [b]}`; a scan without a label has weight 0.
     """
+    mesh = blueprint.mesh
 
-    def loss_of(params, batch_stats, views, keys, targets, weights):
+    def loss_of(params, batch_stats, batch):
+        positions = batch["positions"]
+        volumes = stored_volumes(batch, mesh)
+        views = single_views(volumes, positions, augmentation, mesh, seed=seed)
+        # View 1 of the same position is never drawn here: its key serves dropout.
+        keys = view_keys(seed, positions, 1)
         outputs, batch_stats = run(
             blueprint.graphdef, params, batch_stats, views, keys=keys, train=True
         )
-        return task.loss(outputs, targets, weights), (batch_stats, {})
+        return task.loss(outputs, batch["targets"], batch["weights"]), (batch_stats, {})
 
-    def update(state: State, batch: dict) -> tuple[State, dict]:
-        positions = batch["positions"]
-        views = augment(batch, augmentation, blueprint.mesh, seed=seed, view=0)
-        # View 1 of the same position is never drawn here: its key serves dropout.
-        keys = view_keys(seed, positions, 1)
-        arguments = (views, keys, batch["targets"], batch["weights"])
-        return _descend(state, loss_of, arguments, blueprint)
-
-    return _compile(update, blueprint)
+    return _compile(partial(_descend, loss_of=loss_of, blueprint=blueprint), blueprint)
 
 
-def augment(
-    batch: dict,
-    augmentation: Augmentation,
-    mesh: jax.sharding.Mesh,
-    *,
-    seed: int,
-    view: int,
-) -> Float[Array, "b x y z 1"]:
-    """Gives one augmented view of every scan; each device works on its own scans."""
-    batched = PartitionSpec(AXES)
+class CachedUpdate:
+    """The step by two passes over micro-batches, held on the device or streamed twice.
 
-    # No gradient passes here, so nothing is lost by leaving the replication check out.
-    @partial(
-        jax.shard_map,
-        mesh=mesh,
-        in_specs=(batched, batched),
-        out_specs=batched,
-        check_vma=False,
+    A batch is a dict, or streamed: with `first` and `second`, iterators of the batches'
+    micro-batches. `lower` and `trace` are those of the compiled step on a dict.
+    """
+
+    def __init__(self, parts: Contrasting, micro_batch: int):
+        self._held = _compile(
+            partial(_cached_step, parts=parts, micro_batch=micro_batch), parts.blueprint
+        )
+        self._streamed = _StreamedUpdate(parts)
+        self.lower, self.trace = self._held.lower, self._held.trace
+
+    def __call__(self, state: State, batch: Any) -> tuple[State, dict]:
+        update = self._held if isinstance(batch, dict) else self._streamed
+        return update(state, batch)
+
+
+def _cached_step(
+    state: State, batch: dict, *, parts: Contrasting, micro_batch: int
+) -> tuple[State, dict]:
+    mesh, places = parts.mesh, parts.blueprint.shardings["params"][ENCODER]
+    specs = jax.tree.map(lambda place: place.spec, places)
+    size = batch["positions"].shape[0]
+    count = count_micro_batches(size, micro_batch, mesh.size)
+    passes = make_passes(parts.embed, count=count, mesh=mesh, specs=specs)
+    params, stats = state["params"], state["batch_stats"]
+    features, after = passes.first(params, stats, batch)
+    found = _project(parts, params, features, after, batch)
+    slope = passes.second(params, stats, batch, found.cotangents)
+    gradients = {**found.others, ENCODER: slope}
+    return _move(state, found.outcome, gradients, parts.blueprint)
+
+
+class _StreamedUpdate:
+    """The cached step on micro-batches that come from the host, twice each.
+
+    Four small programs, since no program holds the batch.
+    """
+
+    def __init__(self, parts: Contrasting):
+        blueprint, mesh = parts.blueprint, parts.mesh
+        places, batched = blueprint.shardings, batch_sharding(mesh)
+        encoder = places["params"][ENCODER]
+        embed = partial(parts.embed, mesh=mesh)
+
+        def add(total, params, stats, micro, cotangent):
+            slope = pull(embed, params, stats, micro, cotangent)
+            return jax.tree.map(jnp.add, total, slope)
+
+        def join(params, stats, features, ids):
+            batch = {name: _weave_rows(rows) for name, rows in ids.items()}
+            found = _project(parts, params, weave(jnp.stack(features)), stats, batch)
+            return found._replace(cotangents=unweave(found.cotangents, len(features)))
+
+        def finish(state, others, encoder, outcome):
+            return _move(state, outcome, {**others, ENCODER: encoder}, blueprint)
+
+        self._embed = jax.jit(embed, in_shardings=(places["params"], None, batched))
+        self._join = jax.jit(join)
+        self._nothing = jax.jit(
+            lambda params: jax.tree.map(jnp.zeros_like, params[ENCODER]),
+            out_shardings=encoder,
+        )
+        self._add = jax.jit(add, donate_argnums=0, out_shardings=encoder)
+        self._finish = jax.jit(
+            finish, donate_argnums=0, out_shardings=(places, replicated(mesh))
+        )
+
+    def __call__(self, state: State, batch: Any) -> tuple[State, dict]:
+        params, first = state["params"], state["batch_stats"]
+        stats, features = first, []
+        ids: dict[str, list] = {"subjects": [], "positions": []}
+        for micro in batch.first:
+            rows, stats = self._embed(params, stats, micro)
+            features.append(rows)
+            for name, found in ids.items():
+                found.append(micro[name])
+        found = self._join(params, stats, features, ids)
+        total = self._nothing(params)
+        for micro, cotangent in zip(batch.second, found.cotangents, strict=True):
+            total = self._add(total, params, first, micro, cotangent)
+        return self._finish(state, found.others, total, found.outcome)
+
+
+class _Outcome(NamedTuple):
+    """What a step found: loss, statistics afterwards, metrics."""
+
+    loss: Array
+    batch_stats: Any
+    metrics: dict
+
+
+class _Projected(NamedTuple):
+    """The loss of all features, and its gradient.
+
+    others: of the parameters that are not the encoder's; cotangents: of the features.
+    """
+
+    outcome: _Outcome
+    others: Any
+    cotangents: Float[Array, "b v w"]
+
+
+def _project(parts: Contrasting, params, features, batch_stats, batch) -> _Projected:
+    """Takes the loss of all features, and its gradient back to them."""
+    others = {name: tree for name, tree in params.items() if name != ENCODER}
+    slope = jax.value_and_grad(parts.project, argnums=(0, 1), has_aux=True)
+    (loss, (after, metrics)), (others, cotangents) = slope(
+        others, features, params[ENCODER], batch_stats, batch
     )
-    def local(volumes, positions):
-        return random_views(augmentation, volumes, view_keys(seed, positions, view))
-
-    return local(batch["volumes"], batch["positions"])
+    return _Projected(_Outcome(loss, after, metrics), others, cotangents)
 
 
 def _descend(
-    state: State,
-    loss_of: Callable,
-    arguments: tuple,
-    blueprint: Blueprint,
+    state: State, batch: dict, *, loss_of: Callable, blueprint: Blueprint
+) -> tuple[State, dict]:
+    """Takes one optimiser step on a batch that goes through the network at once."""
+    slope = jax.value_and_grad(loss_of, has_aux=True)
+    (loss, (batch_stats, metrics)), gradients = slope(
+        state["params"], state["batch_stats"], batch
+    )
+    return _move(state, _Outcome(loss, batch_stats, metrics), gradients, blueprint)
+
+
+def _move(
+    state: State, outcome: _Outcome, gradients: Any, blueprint: Blueprint
 ) -> tuple[State, dict]:
     """Takes one optimiser step, or none where the loss or a gradient is not finite."""
-    (loss, (batch_stats, metrics)), gradients = jax.value_and_grad(
-        loss_of, has_aux=True
-    )(state["params"], state["batch_stats"], *arguments)
     norm = optax.tree.norm(gradients)
     transform, schedule = blueprint.optimizer
     changes, opt = transform.update(gradients, state["opt"], state["params"])
     moved = {
         **state,
         "params": optax.apply_updates(state["params"], changes),
-        "batch_stats": batch_stats,
+        "batch_stats": outcome.batch_stats,
         "opt": opt,
         "step": state["step"] + 1,
     }
-    after = skip_nonfinite(moved, state, jnp.isfinite(loss) & jnp.isfinite(norm))
+    finite = jnp.isfinite(outcome.loss) & jnp.isfinite(norm)
+    after = skip_nonfinite(moved, state, finite)
     metrics = {
-        **metrics,
-        "loss": loss,
+        **outcome.metrics,
+        "loss": outcome.loss,
         "gradient_norm": norm,
         "learning_rate": schedule(state["step"] - state["skipped"]),
         "skipped": after["skipped"],
         "skipped_in_a_row": after["skipped_in_a_row"],
     }
     return after, metrics
+
+
+def _weave_rows(parts: list[Array]) -> Array:
+    """Gives rows [b] in the order of the batch from those of its micro-batches."""
+    return jnp.stack(parts, axis=1).reshape(-1)
 
 
 def _compile(update: Update, blueprint: Blueprint) -> Update:

@@ -1,0 +1,100 @@
+"""From a batch of stored volumes to the views that a network sees, compiled.
+
+A scan's views lie side by side, `[scans x crops x 2, ...]`, the two views of a crop
+next to each other, so that a device's views come from its own scans.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Key
+
+from brainjax.augment import Augmentation, random_views, view_keys
+from brainjax.augment.resize import Codes
+from brainjax.data.take import take_local_rows, take_rows
+from brainjax.parallel import AXES
+
+BOX = 2
+"""The view number whose key draws the boxes that several crops of a scan share."""
+
+
+def stored_volumes(batch: dict, mesh: Mesh, *, local: bool = False) -> Codes:
+    """Gives the stored volumes [b, x, y, z] of a batch, wherever they are held.
+
+    local: whether the caller already works on one device's share of the batch.
+    """
+    if "volumes" in batch:
+        return batch["volumes"]
+    take = take_local_rows if local else take_rows
+    return take(batch["dataset"], batch["rows"], mesh)
+
+
+def single_views(
+    volumes: Codes,
+    positions: Int[Array, " b"],
+    augmentation: Augmentation,
+    mesh: Mesh,
+    *,
+    seed: int,
+) -> Float[Array, "b x y z 1"]:
+    """Gives one augmented view of every scan; each device works on its own scans."""
+
+    def local(volumes, positions):
+        return random_views(augmentation, volumes, view_keys(seed, positions, 0))
+
+    return _on_each_device(local, mesh)(volumes, positions)
+
+
+def paired_views(
+    volumes: Codes,
+    positions: Int[Array, " b"],
+    augmentation: Augmentation,
+    mesh: Mesh | None,
+    *,
+    seed: int,
+    crops: int = 1,
+) -> Float[Array, "v x y z 1"]:
+    """Gives two views of every crop of every scan, v = b x crops x 2.
+
+    crops: boxes of a scan, each shared by its two views; with 1 every view draws its
+    own. mesh: None where the caller already works on one device's share.
+    """
+
+    def local(volumes, positions):
+        keys, boxes = _paired_keys(positions, seed=seed, crops=crops)
+        repeated = jnp.repeat(volumes, 2 * crops, axis=0)
+        return random_views(augmentation, repeated, keys, box_keys=boxes)
+
+    if mesh is None:
+        return local(volumes, positions)
+    return _on_each_device(local, mesh)(volumes, positions)
+
+
+def _paired_keys(
+    positions: Int[Array, " b"], *, seed: int, crops: int
+) -> tuple[Key[Array, " v"], Key[Array, " v"] | None]:
+    """Gives the keys of all views, and of their boxes where those are shared."""
+    views = jnp.stack([view_keys(seed, positions, view) for view in (0, 1)], axis=1)
+    if crops == 1:
+        return views.reshape(-1), None
+    numbers = jnp.arange(crops)
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    own = jax.vmap(jax.vmap(fold, in_axes=(0, None)), in_axes=(0, None))
+    boxes = jax.vmap(fold, in_axes=(0, None))(view_keys(seed, positions, BOX), numbers)
+    # [b, view, crop] to [b, crop, view]
+    keys = own(views, numbers).swapaxes(1, 2)
+    return keys.reshape(-1), jnp.repeat(boxes.reshape(-1), 2)
+
+
+def _on_each_device(local, mesh: Mesh):
+    batched = PartitionSpec(AXES)
+    # No gradient passes here, so nothing is lost by leaving the replication check out.
+    return partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(batched, batched),
+        out_specs=batched,
+        check_vma=False,
+    )(local)
