@@ -2,7 +2,8 @@
 
 config.json  metrics.jsonl  tensorboard/  checkpoints/  summary.json
 pretraining adds views.npz and embeddings.npz, evaluation adds evaluation.json
-and predictions.csv.
+and predictions.csv. Of several processes, process 0 writes all of it but the arrays of
+checkpoints, on a file system that they share.
 """
 
 import json
@@ -13,7 +14,12 @@ from typing import Any
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
+from brainjax.parallel import first_does, gather
 from brainjax.records.store import write_atomically
+from brainjax.train.lock import lock, release
+
+HOW = ("mesh", "profile_steps", "data.source", "loss.form")
+"""Keys that say how a run is computed, not what: a resumed run may have others."""
 
 
 class RunFolder:
@@ -22,6 +28,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self.config = self.path / "config.json"
+        self.lock = self.path / ".lock"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -32,14 +39,37 @@ class RunFolder:
         self.predictions = self.path / "predictions.csv"
 
     def claim(self, config: dict) -> None:
-        """Writes the config, or checks that the folder holds the very same one.
+        """Writes the config, or checks that the folder holds the same one.
 
-        A folder without a finished checkpoint has nothing to lose and takes any.
+        A folder without a finished checkpoint has nothing to lose and takes any; one
+        with a checkpoint takes new values of the keys of HOW only. The folder is locked
+        until `release`, or until this process ends.
 
         Raises:
-          InputRefusedError: the folder belongs to a run with another config, or is
-            none that can be written.
+          InputRefusedError: the folder belongs to a run with another config, is being
+            written by another process, or is none that can be written; or the processes
+            of this run have different configs.
         """
+        refuse_differences("config", config)
+        first_does(lambda: self._claim(config))
+
+    def release(self) -> None:
+        """Lets other processes write into the folder."""
+        release(self.lock)
+
+    def _claim(self, config: dict) -> None:
+        self._check(config)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock(self.lock)
+            self._check(config)  # a run may have ended between the look and the lock
+            write_json(self.config, config)
+        except OSError as error:
+            raise InputRefusedError(
+                f"{self.path}: wanted a folder to write in, got {error.strerror}"
+            ) from None
+
+    def _check(self, config: dict) -> None:
         present = read_json(self.config) if self.config.exists() else None
         if present is not None and "kind" not in present:
             raise InputRefusedError(
@@ -52,21 +82,13 @@ class RunFolder:
                 "and choose another --workdir"
             )
         if present is not None and Checkpoints(self.checkpoints).steps():
-            difference = first_difference(present, config)
+            difference = first_difference(without(present, HOW), without(config, HOW))
             if difference:
                 key, was, asked = difference
                 raise InputRefusedError(
                     f"{self.path}: holds a run with {key} = {was!r}, this one has "
                     f"{asked!r}; choose another --workdir or the same config"
                 )
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.config, config)
-        except OSError as error:
-            raise InputRefusedError(
-                f"{self.path}: wanted a folder to write in, got {error.strerror}"
-            ) from None
 
 
 def read_json(path: Path) -> Any:
@@ -112,3 +134,31 @@ def first_difference(was: Any, asked: Any, key: str = "") -> tuple | None:
         if found:
             return found
     return None
+
+
+def without(config: dict, keys: tuple[str, ...], prefix: str = "") -> dict:
+    """Gives a config without some dotted keys."""
+    kept = {name: value for name, value in config.items() if prefix + name not in keys}
+    return {
+        name: without(value, keys, f"{prefix}{name}.")
+        if isinstance(value, dict)
+        else value
+        for name, value in kept.items()
+    }
+
+
+def refuse_differences(what: str, value: dict) -> None:
+    """Makes sure that every process of a run has the same JSON dict; of a few kB.
+
+    Raises:
+      InputRefusedError: on every process, naming the first that differs, and in what.
+    """
+    first, *others = gather(value)
+    for number, other in enumerate(others, start=1):
+        difference = first_difference(first, other)
+        if difference:
+            key, wanted, got = difference
+            raise InputRefusedError(
+                f"{what}: wanted the same on every process, got {key} = {wanted!r} on "
+                f"process 0 and {got!r} on process {number}"
+            )
