@@ -25,6 +25,9 @@ from brainjax.errors import InputRefusedError
 # would step over voxels. Up to this it hardly does, and a small crop keeps detail.
 _FINEST = 1.5
 
+# So many volumes fill an accelerator; more at once would only take more memory.
+_TOGETHER = 64
+
 
 def _three(sizes: Iterable[int]) -> tuple[int, int, int]:
     x, y, z = sizes
@@ -215,7 +218,7 @@ def random_views(
 
     box_keys: draw the crops' boxes, for views that are to share theirs.
     batch_by: "map" works on one volume after another (less memory, branches that are
-    not taken cost nothing, each result bitwise independent of the batch), "vmap" on all
+    not taken cost nothing, each result bitwise independent of the batch), "vmap" on 64
     at once. Left out: "map" on a CPU, "vmap" on an accelerator, decided when traced.
     """
 
@@ -227,8 +230,11 @@ def random_views(
 
     if batch_by is None:
         batch_by = "map" if jax.default_backend() == "cpu" else "vmap"
-    if batch_by == "vmap":
+    if batch_by == "vmap" and len(codes) <= _TOGETHER:
         views = jax.vmap(one)(codes, parameters)
     else:
-        views = jax.lax.map(lambda pair: one(*pair), (codes, parameters))
+        size = _TOGETHER if batch_by == "vmap" else None
+        views = jax.lax.map(
+            lambda pair: one(*pair), (codes, parameters), batch_size=size
+        )
     return views[..., None]

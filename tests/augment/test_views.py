@@ -8,6 +8,7 @@ import pytest
 
 from brainjax.augment import (
     View,
+    chain,
     evaluation_view,
     make_augmentation,
     normalise,
@@ -68,6 +69,22 @@ def test_vmap_equals_map(codes):
     mapped = VIEWS(AUGMENTATION, codes, KEYS, batch_by="map")
     at_once = VIEWS(AUGMENTATION, codes, KEYS, batch_by="vmap")
     chex.assert_trees_all_close(mapped, at_once, atol=1e-4)
+
+
+def test_many_volumes_go_through_an_accelerator_in_parts(codes, monkeypatch):
+    crops = make_augmentation(view=8, bias=0, gamma=0, blur=0, noise=0)
+    at_once = VIEWS(crops, codes, KEYS, batch_by="vmap")
+    monkeypatch.setattr(chain, "_TOGETHER", 2)
+    in_parts = random_views(crops, codes, KEYS, batch_by="vmap")
+    chex.assert_trees_all_close(at_once, in_parts, atol=1e-4)
+
+
+def test_views_that_share_a_box_see_the_same_tissue_differently():
+    drawn = [AUGMENTATION.draw(key, KEYS[2]).placement for key in KEYS[:2]]
+    chex.assert_trees_all_equal(drawn[0].sides, drawn[1].sides)
+    assert (drawn[0].matrix != drawn[1].matrix).any()
+    alone = AUGMENTATION.draw(KEYS[0]).placement
+    assert (alone.sides != drawn[0].sides).any()
 
 
 def test_map_is_bitwise_the_same_in_any_batch(codes):
