@@ -9,7 +9,6 @@ from jaxtyping import Int, Int32
 from brainjax.data.loader import nothing_readable
 from brainjax.data.on_device import OnDevice
 from brainjax.data.order import candidates, sample_indices
-from brainjax.errors import InputRefusedError
 
 
 class Drawn(NamedTuple):
@@ -27,9 +26,9 @@ class Drawn(NamedTuple):
 class Draws(Iterator[Drawn]):
     """The batches that `loader.batches` would read of the same data set, unread.
 
-    indices: the records to draw from; batch: global size; slots: those of the global
-    batch that are this process's, all of them where None. `next` raises
-    InputRefusedError when too many records tried for one position are damaged.
+    indices: the records to draw from; batch: global size; process p of n gets rows
+    p x batch / n and so on. `next` raises InputRefusedError when too many records
+    tried for one position are damaged.
     """
 
     def __init__(
@@ -40,15 +39,13 @@ class Draws(Iterator[Drawn]):
         batch: int,
         seed: int,
         start_step: int = 0,
-        slots: Int[np.ndarray, " m"] | None = None,
+        process_index: int = 0,
+        process_count: int = 1,
     ):
-        if not len(indices):
-            raise InputRefusedError(
-                "data: wanted at least 1 record to draw from, got 0"
-            )
         self._held, self._indices = held, np.asarray(indices)
         self._damaged = np.isin(self._indices, list(held.bad))
-        self._slots = np.arange(batch) if slots is None else np.asarray(slots)
+        local = batch // process_count
+        self._slots = process_index * local + np.arange(local)
         self._batch, self._seed, self._step = batch, seed, start_step
 
     @property

@@ -93,7 +93,6 @@ def batches(
     process_count: int = 1,
     micro_batches: int = 1,
     passes: int = 1,
-    slots: Int[np.ndarray, " m"] | None = None,
 ) -> Loader:
     """Gives the batches of a run from `start_step` on, without end.
 
@@ -102,8 +101,7 @@ def batches(
 
     micro_batches: k of a step, given one after another; number j holds the slots j,
     j + k, j + 2k... of the global batch, and process p gets the p-th n-th of them.
-    passes: how often in turn a step gives its micro-batches. slots: which places in a
-    micro-batch are this process's, where its devices do not lie side by side.
+    passes: how often in turn a step gives its micro-batches.
 
     A damaged record is replaced by another of `indices`, drawn with the key of its
     position, named in a warning and in `Loader.bad`. Raises InputRefusedError when
@@ -117,39 +115,35 @@ def batches(
             f"data: {micro_batches} micro-batches on {process_count} processes do not "
             f"divide a batch of {batch}"
         )
-    if slots is None:
-        local = batch // micro_batches // process_count
-        slots = process_index * local + np.arange(local)
-    plan = _Plan(batch, micro_batches, passes, np.asarray(slots))
+    local = batch // micro_batches // process_count
+    plan = _Plan(batch, micro_batches, passes, local, process_index * local)
     samples = _Samples(dataset, np.asarray(indices), seed, plan)
     return Loader(samples, plan.first(start_step), threads, prefetch)
 
 
 class _Plan(NamedTuple):
-    """What one process reads: the n-th sample of a run that starts at step 0.
+    """What one process reads.
 
-    slots: the places of this process within a micro-batch.
+    local: samples of a micro-batch that are this process's; offset: how many of it
+    belong to the processes before.
     """
 
     batch: int
     micro_batches: int
     passes: int
-    slots: Int[np.ndarray, " m"]
-
-    @property
-    def local(self) -> int:
-        return len(self.slots)
+    local: int
+    offset: int
 
     def first(self, step: int) -> int:
-        """The number of the first sample of a step."""
+        """Gives the number of the first sample that this process reads for a step."""
         return step * self.passes * self.micro_batches * self.local
 
     def position(self, number: int) -> int:
-        """The global position of a sample."""
+        """Gives the global position of the n-th sample that this process reads."""
         turn, place = divmod(number, self.local)
         step, turn = divmod(turn, self.passes * self.micro_batches)
         micro = turn % self.micro_batches
-        slot = micro + self.micro_batches * int(self.slots[place])
+        slot = micro + self.micro_batches * (self.offset + place)
         return step * self.batch + slot
 
 

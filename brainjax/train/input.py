@@ -26,7 +26,7 @@ from brainjax.data import (
 )
 from brainjax.data.ahead import Ahead
 from brainjax.errors import InputRefusedError
-from brainjax.parallel import batch_sharding, put_batch
+from brainjax.parallel import put_batch
 from brainjax.records.store import RecordDataset
 from brainjax.train.streamed import Contrast, Known, Placed, Streamed
 
@@ -110,12 +110,17 @@ class _Placing:
 
 
 class _Order(NamedTuple):
-    """What decides which scan comes when."""
+    """What decides which scan comes when, and which slice of a batch is read here.
+
+    `make_mesh` keeps the devices of a process together, so that a slice is contiguous.
+    """
 
     indices: Int[np.ndarray, " n"]
     batch: int
     seed: int
     start_step: int
+    process_index: int
+    process_count: int
 
     def subjects(self, dataset: RecordDataset, step: int) -> Int32[np.ndarray, " b"]:
         """The subjects of a step, but for replaced records."""
@@ -166,53 +171,31 @@ def open_input(
             f"config.train.batch: {micro_batches} micro-batches on {mesh.size} devices "
             f"do not divide a batch of {batch}"
         )
-    order = _Order(np.asarray(indices), batch, seed, start_step)
-    streamed = micro_batches if source == "stream" else 1
-    slots = _local_slots(mesh, batch // streamed)
+    here = jax.process_index(), jax.process_count()
+    order = _Order(np.asarray(indices), batch, seed, start_step, *here)
     volumes = None
     if source == "device":
         held = load_on_devices(dataset, indices, mesh, threads=_threads())
-        loader, volumes = Draws(held, **order._asdict(), slots=slots), held.volumes
+        loader, volumes = Draws(held, **order._asdict()), held.volumes
     else:
-        loader = _read(dataset, order, source, streamed, slots)
+        loader = _read(dataset, order, source, micro_batches)
     placing = _Placing(mesh, labels, volumes)
     needed = labels is None and negatives == "between"
     contrast = Contrast(batch, partial(order.subjects, dataset) if needed else None)
-    return Input(loader, placing, contrast, dataset, streamed)
+    count = micro_batches if source == "stream" else 1
+    return Input(loader, placing, contrast, dataset, count)
 
 
 def _read(
-    dataset: RecordDataset,
-    order: _Order,
-    source: str,
-    streamed: int,
-    slots: Int[np.ndarray, " m"],
+    dataset: RecordDataset, order: _Order, source: str, micro_batches: int
 ) -> Loader:
     threads = _threads()
+    # One batch ready here, and two on the devices.
+    words = {**order._asdict(), "threads": threads, "prefetch": 1}
     if source == "resident":
-        held = load_resident(dataset, order.indices, threads=threads)
-    else:
-        held = dataset
-    return batches(
-        held,
-        **order._asdict(),
-        threads=threads,
-        # One here and two on the device.
-        prefetch=1,
-        process_count=jax.process_count(),
-        micro_batches=streamed,
-        passes=2 if streamed > 1 else 1,
-        slots=slots,
-    )
-
-
-def _local_slots(mesh: Mesh, size: int) -> Int[np.ndarray, " m"]:
-    """The places in a (micro-)batch that lie on devices of this process, in order.
-
-    Not always side by side: a mesh follows the network between the devices.
-    """
-    spans = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
-    return np.sort(np.concatenate([np.arange(size)[span] for span in spans]))
+        return batches(load_resident(dataset, order.indices, threads=threads), **words)
+    passes = 2 if micro_batches > 1 else 1
+    return batches(dataset, **words, micro_batches=micro_batches, passes=passes)
 
 
 def _threads() -> int:

@@ -7,25 +7,7 @@ import pytest
 
 from brainjax.data import batches, load_resident, sample_indices
 from brainjax.errors import InputRefusedError
-
-SHAPE = (2, 3, 4)
-
-
-class Fake:
-    """Records whose every voxel is their number; some are damaged."""
-
-    def __init__(self, size: int, bad: tuple[int, ...] = ()):
-        self.size, self.damaged = size, bad
-        self.subject_ids = np.arange(size, dtype=np.int32) // 2
-        self.shape = SHAPE
-
-    def __len__(self) -> int:
-        return self.size
-
-    def read(self, index: int) -> np.ndarray:
-        if index in self.damaged:
-            raise InputRefusedError(f"record {index}: wanted a checksum, got another")
-        return np.full(SHAPE, index, dtype=np.uint8)
+from tests.data.fake_records import SHAPE, Fake
 
 
 def take(loader, steps: int) -> list:
@@ -81,6 +63,68 @@ def test_processes_together_read_the_one_process_batch(count):
         for step in zip(*parts, strict=True)
     ]
     check_equal(joined, whole)
+
+
+def numbered(batch: int, micro_batches: int, passes: int) -> list[list[int]]:
+    """Slots of the micro-batches of a step, as the docstring has them."""
+    one = [list(range(j, batch, micro_batches)) for j in range(micro_batches)]
+    return one * passes
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("start", [0, 3])
+def test_micro_batches_are_the_strided_slots_once_a_pass(count, start):
+    data, words = Fake(11, (4,)), {"batch": 12, "seed": 3}
+    whole = take(batches(data, np.arange(11), **words), start + 2)[start:]
+    cut = {"micro_batches": 3, "passes": 2, "start_step": start, "prefetch": 1}
+    parts = [
+        take(
+            batches(
+                data,
+                np.arange(11),
+                **words,
+                **cut,
+                process_index=p,
+                process_count=count,
+            ),
+            12,
+        )
+        for p in range(count)
+    ]
+    joined = [
+        [np.concatenate(arrays) for arrays in zip(*micro, strict=True)]
+        for micro in zip(*parts, strict=True)
+    ]
+    wanted = [
+        [array[slots] for array in batch]
+        for batch in whole
+        for slots in numbered(12, 3, 2)
+    ]
+    check_equal(joined, wanted)
+
+
+def test_micro_batches_that_do_not_divide_are_refused():
+    with pytest.raises(InputRefusedError, match=r"3 micro-batches on 2 .* of 8"):
+        batches(
+            Fake(5), np.arange(5), batch=8, seed=0, process_count=2, micro_batches=3
+        )
+
+
+def test_few_volumes_are_held_at_a_time():
+    read, given = [], []
+
+    class Watched(Fake):
+        def read(self, index):
+            read.append(index)
+            return super().read(index)
+
+    words = {"batch": 64, "seed": 0, "micro_batches": 16, "passes": 2}
+    loader = batches(Watched(99), np.arange(99), **words, threads=2, prefetch=1)
+    for _ in range(20):
+        given.append(next(loader))
+        # A micro-batch of four given, one being made up, one ready, one each in hand.
+        assert len(read) <= 4 * len(given) + 4 + 4 + 2
+    loader.close()
 
 
 def test_a_bad_record_is_replaced_counted_and_named(caplog):

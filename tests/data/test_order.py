@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainjax.data import replacement, sample_indices
+from brainjax.data.order import ATTEMPTS, candidates, sample_index
 
 # Moving these would change what every unfinished run resumes to.
 PINNED = [[6, 3, 9, 1, 2], [0, 5, 7, 8, 4], [1, 9, 2, 8, 5]]
@@ -20,6 +21,21 @@ def test_every_epoch_is_a_permutation(seed, size, batch):
     )
     for epoch in run[: 3 * size].reshape(3, size):
         assert sorted(epoch) == list(range(size))
+
+
+@settings(deadline=None)
+@given(st.integers(-5, 2**40), st.integers(0, 50), st.integers(1, 9))
+def test_a_batch_is_its_samples(seed, step, size):
+    one = [sample_index(seed, step * 7 + slot, size=size) for slot in range(7)]
+    assert sample_indices(seed, step, size=size, batch=7).tolist() == one
+
+
+def test_candidates_are_the_sample_then_its_replacements():
+    for size in (5, 200):
+        drawn = list(candidates(3, 11, size=size))
+        assert drawn[0] == sample_index(3, 11, size=size)
+        tries = range(1, min(size, ATTEMPTS) + 1)
+        assert drawn[1:] == [replacement(3, 11, a, size=size) for a in tries]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
