@@ -17,8 +17,8 @@ from brainjax.train.state import Blueprint, make_blueprint
 from brainjax.train.step import Update, make_pretrain_update
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain_vit_b.py"
-SMALL = {"width": 32, "depth": 2, "heads": 2}
-"""Of a ViT that compiles in seconds, for `--small`."""
+SMALL = ["view=32,32,32", "encoder.width=32", "encoder.depth=2", "encoder.heads=2"]
+"""A ViT that compiles in seconds, for `--size small`."""
 
 
 class Step(NamedTuple):
@@ -79,14 +79,14 @@ def step_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--batch", type=int, help="scans in a step, over all devices")
     add("--stored", type=int, help="voxels of a stored volume along an axis")
-    add("--small", action="store_true", help="a ViT of two blocks and width 32")
+    add("--size", choices=("small", "B"), default="B", help="of the ViT")
     add("--rows", type=int, default=0, help="scans of a data set on the devices")
     add("overrides", nargs="*", help="of configs/pretrain_vit_b.py: config.a.b=value")
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
     """Gives the overrides that the command line asks for."""
-    small = [f"config.encoder.{k}={v}" for k, v in SMALL.items()] * options.small
+    small = [f"config.{word}" for word in SMALL] if options.size == "small" else []
     return [f"--{word}" for word in [*small, *options.overrides]]
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/program.py                           lowered for CUDA, not compiled
 python benchmarks/program.py --form target             compiled for an absent H200
-python benchmarks/program.py --form compiled --small   compiled for this machine
+python benchmarks/program.py --form compiled           compiled for this machine
 
 The step is that of configs/pretrain_vit_b.py on --stored cubed volumes; more words
 override its config: config.encoder.remat=block. `target` needs jax[cuda12] (or 13) in
@@ -44,7 +44,7 @@ def build(options: argparse.Namespace) -> tuple[str, Any]:
         stored=options.stored,
         rows=options.rows,
     )
-    platform = jax.default_backend() if options.form == "compiled" else "gpu"
+    platform = jax.default_backend() if options.form == "compiled" else "cuda"
     with as_if_on(platform):
         traced = step.trace()
         if options.form == "lowered":

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from brainjax.models.platforms import traced_for
 from brainjax.parallel import AXES
 
 FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_autotune_level=0"
@@ -45,8 +46,12 @@ def target_mesh(name: str, data: int = 1, fsdp: int = 1) -> Mesh:
 
 @contextmanager
 def as_if_on(platform: str) -> Iterator[None]:
-    """Lets code that asks jax where it runs be traced as on another platform."""
-    with mock.patch.object(jax, "default_backend", return_value=platform):
+    """Lets what chooses by platform be traced as on another: "cpu", "cuda"."""
+    backend = "gpu" if platform == "cuda" else platform
+    with (
+        mock.patch.object(jax, "default_backend", return_value=backend),
+        traced_for(platform),
+    ):
         yield
 
 
