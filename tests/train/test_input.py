@@ -2,7 +2,9 @@
 
 import json
 import logging
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -252,3 +254,55 @@ raise SystemExit(0)
 def test_a_run_that_stops_early_ends_cleanly(source):
     printed = run_simulated(STOPS_EARLY, 1, source)
     assert json.loads(printed) == list(range(BATCH))
+
+
+TWO = """
+import sys
+import jax, numpy as np
+from brainjax.data import take_rows
+from brainjax.parallel import make_mesh, replicated, start_processes
+from tests.data.fake_records import Fake
+from tests.train.test_input import BATCH, opened, wanted_steps
+
+start_processes(sys.argv[1], processes=2, index=int(sys.argv[2]))
+mesh, bad = make_mesh(), (3, 11)  # one of the share of either process
+everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+take = jax.jit(lambda *x: take_rows(*x, mesh), out_shardings=replicated(mesh))
+
+
+def check(batch, wanted, slots):
+    volumes = (everywhere(batch["volumes"]) if "volumes" in batch
+               else take(batch["dataset"], batch["rows"]))
+    assert np.array_equal(volumes, wanted.volumes[slots])
+    for name in ("subjects", "positions"):
+        assert np.array_equal(everywhere(batch[name]), getattr(wanted, name)[slots])
+
+
+for source in ("stream", "resident", "device"):
+    scans = opened(Fake(15, bad), mesh, source=source, start_step=2)
+    for wanted in wanted_steps(Fake(15, bad), 2, 3):
+        check(next(scans), wanted, slice(None))
+    if source == "device":
+        assert sorted(scans.bad) == ["scan 11", "scan 3"]
+    scans.close()
+scans = opened(Fake(15, bad), mesh, source="stream", micro_batches=4)
+for wanted in wanted_steps(Fake(15, bad), 0, 2):
+    streamed = next(scans)
+    for micro_batches in (streamed.first, streamed.second):
+        for number, micro in enumerate(micro_batches):
+            check(micro, wanted, slice(number, None, 4))
+scans.close()
+print("all hold")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    with ThreadPoolExecutor(2) as pool:
+        printed = pool.map(
+            lambda index: run_simulated(TWO, 1, address, index), ("0", "1")
+        )
+        assert all("all hold" in text for text in printed)
