@@ -1,185 +1,223 @@
-"""Augmented views per second, beside MONAI's same five operations, in one run.
+"""Augmented views: every operation and the chain, beside MONAI's same operations.
 
-Run:  python benchmarks/augment.py --peer-python ../monai-venv/bin/python
-Both sides hold one 96-cube volume in memory, use two cores and do five operations at
-p = 1 with matched strengths: affine, bias field, gamma, blur, noise. Ours also z-scores
-and counts inside voxels only. The sides alternate, so that a busy machine slows both;
-MONAI is measured as one process with two threads and as two processes, and compared by
-the faster. Without --peer-python only our side runs.
+python benchmarks/augment.py --peer-python ../monai-venv/bin/python
+python benchmarks/augment.py --device gpu --peer-python ...   MONAI on all the cores
+
+Both sides hold one volume in memory. The chain is five operations at p = 1 with matched
+strengths: affine, bias field, gamma, blur, noise; ours also z-scores and counts inside
+voxels only. An operation alone is ours without the z-score. "pretraining" is the chain
+as pretraining draws it, from a volume at 1.5 mm (128 cubed): crop, affine and resizing
+in one gather, each intensity with its own probability. On --device cpu both sides have
+--cores (two); the sides alternate, so that a busy machine slows both; MONAI is measured
+as one process with a thread a core and as a process a core, and compared by the faster.
+The share of a step is that of two views of a scan, at --scans-per-s. Without
+--peer-python only our side runs.
 """
 
 import argparse
 import functools
-import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from common import (
+    Peer,
+    Report,
+    by_device,
+    facts,
+    head_like,
+    ratio,
+    standard_arguments,
+    start,
+    summary,
+    table,
+    take_turns,
+    write,
+)
 
-from brainjax.augment import make_augmentation, random_views, view_keys
+from brainjax.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    View,
+    make_augmentation,
+    random_views,
+    view_keys,
+)
 
 SIZE = 96
-FIVE = make_augmentation(
-    view=SIZE,
-    crop=(1, 1),
-    flip=0,
-    brightness=0,
-    contrast=0,
-    bias_probability=1,
-    gamma_probability=1,
-    blur_probability=1,
-    noise_probability=1,
+STORED = 128
+FIVE = ("affine", "bias", "gamma", "blur", "noise")
+NOTHING = {
+    "crop": (1, 1),
+    "flip": 0,
+    "brightness": 0,
+    "contrast": 0,
+    **dict.fromkeys(("bias", "gamma", "blur", "noise"), 0),
+}
+ALWAYS = {f"{name}_probability": 1 for name in FIVE[1:]}
+CHAIN = make_augmentation(
+    view=SIZE, crop=(1, 1), flip=0, brightness=0, contrast=0, **ALWAYS
 )
 
 
-def test_volume() -> np.ndarray:
-    """Gives uint8 [96, 96, 96]: smooth random tissue in an ellipsoid."""
-    rng = np.random.default_rng(0)
-    coarse = rng.uniform(1, 255, (SIZE // 6,) * 3)
-    tissue = np.kron(coarse, np.ones((6, 6, 6)))
-    centred = (np.indices((SIZE,) * 3) - (SIZE - 1) / 2) / (SIZE / 2)
-    inside = np.square(centred / [[[[0.75]]], [[[0.9]]], [[[0.7]]]]).sum(axis=0) < 1
-    return np.where(inside, tissue, 0).astype(np.uint8)
+def one_intensity(name: str) -> Callable:
+    """Gives a function that changes every volume by one row of the table."""
+    row, strength = AUGMENTATIONS[name], getattr(Augmentation(), name)
+
+    def change(codes, keys):
+        draws = jax.vmap(lambda key: row.draw(key, strength, 1.0))(keys)
+
+        def one(pair):
+            codes, draw = pair
+            values = jnp.maximum(codes.astype(jnp.float32) - 1, 0) / 254
+            return row.apply(View(values, codes > 0), draw).values
+
+        many = jax.lax.map if jax.default_backend() == "cpu" else jax.vmap
+        if many is jax.vmap:
+            return jax.vmap(lambda codes, draw: one((codes, draw)))(codes, draws)
+        return jax.lax.map(one, (codes, draws))
+
+    return change
+
+
+def operations() -> dict[str, tuple[Callable, int]]:
+    """Gives what is measured, and the size of the volume it begins with."""
+    affine = make_augmentation(view=SIZE, **NOTHING)
+    crop = make_augmentation(view=SIZE, **{**NOTHING, "crop": (0.33, 1)})
+    pretraining = make_augmentation(view=SIZE)
+    found = {
+        "chain": (functools.partial(random_views, CHAIN), SIZE),
+        "pretraining": (functools.partial(random_views, pretraining), STORED),
+        "affine": (functools.partial(random_views, affine), SIZE),
+        "crop": (functools.partial(random_views, crop), STORED),
+    }
+    return found | {name: (one_intensity(name), SIZE) for name in AUGMENTATIONS}
 
 
 class Ours:
-    """Our chain, compiled once for a batch."""
+    """One operation, compiled once for a batch."""
 
-    def __init__(self, codes: np.ndarray, batch: int):
-        self.batch = batch
+    def __init__(self, function: Callable, codes: np.ndarray, batch: int, calls: int):
+        self.batch, self.calls, self.done = batch, calls, 0
         self.codes = jnp.asarray(np.stack([codes] * batch))
-        self.step = jax.jit(functools.partial(random_views, FIVE))
-        self.done = 0
+        self.step = jax.jit(function)
+        self()  # Compiles.
 
-    def seconds(self, views: int) -> float:
-        """Gives how long `views` take, new draws each."""
-        start = time.perf_counter()
-        for _ in range(views // self.batch):
+    def __call__(self) -> float:
+        """Gives the milliseconds of a view, new draws each."""
+        begun = time.perf_counter()
+        for _ in range(self.calls):
             keys = view_keys(0, self.done + jnp.arange(self.batch), 0)
             jax.block_until_ready(self.step(self.codes, keys))
             self.done += self.batch
-        return time.perf_counter() - start
+        return 1e3 * (time.perf_counter() - begun) / self.calls / self.batch
 
 
-class Peer:
-    """MONAI in another interpreter, answering one line a command."""
+def theirs(peer: Peer, name: str, form: str, views: int) -> Callable[[], float]:
+    """Gives what says the milliseconds of a view of MONAI's."""
 
-    def __init__(self, python: str, codes: np.ndarray, folder: str):
-        path = Path(folder) / "volume.npy"
-        np.save(path, np.maximum(codes.astype(np.float32) - 1, 0) / 254)
-        script = Path(__file__).with_name("augment_peer.py")
-        self.process = subprocess.Popen(
-            [python, str(script), str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+    def milliseconds() -> float:
+        answer = peer.ask(name=name, form=form, views=views)
+        return 1e3 * answer["seconds"] / views
+
+    return milliseconds
+
+
+def measure(options: argparse.Namespace, peer: Peer | None) -> list[Report]:
+    """Measures every operation asked for; the sides take turns."""
+    volumes = {size: head_like(size) for size in (SIZE, STORED)}
+    rows = []
+    for name, (function, size) in operations().items():
+        if options.only and name not in options.only:
+            continue
+        ours = Ours(function, volumes[size], options.batch, options.calls)
+        sides: dict[str, Callable[[], float]] = {"brainjax": ours}
+        if peer and name in ("chain", *FIVE):
+            for form in ("one", "many"):
+                sides[f"MONAI, {form}"] = theirs(peer, name, form, options.peer_views)
+        found = take_turns(sides, options.repeats)
+        row = {
+            "operation": name,
+            "ms_a_view": {k: summary(v) for k, v in found.items()},
+        }
+        row["milliseconds"] = found
+        others = [values for key, values in found.items() if key != "brainjax"]
+        if others:
+            row["gain"] = ratio(min(others, key=statistics.median), found["brainjax"])
+        rows.append(row)
+    return rows
+
+
+def share(milliseconds: float, options: argparse.Namespace) -> float:
+    """Gives the share of two views in a scan's part of a step."""
+    return 2 * milliseconds * options.scans_per_s / 1e3
+
+
+def tell(report: Report, options: argparse.Namespace) -> None:
+    """Prints the table."""
+    print(f"{report['machine']}, load {report['load'][0]}, jax {report['jax']}\n")
+    rows = []
+    for row in report["rows"]:
+        ours = row["ms_a_view"]["brainjax"]
+        medians = [
+            f"{row['ms_a_view'][key]['median']:.1f}"
+            for key in ("MONAI, one", "MONAI, many")
+            if key in row["ms_a_view"]
+        ]
+        gain = row.get("gain")
+        rows.append(
+            [
+                row["operation"],
+                f"{ours['median']:.3g} ({ours['min']:.3g}-{ours['max']:.3g})",
+                f"{1e3 / ours['median']:.0f}",
+                ", ".join(medians),
+                f"{gain['median']:.1f} ({gain['min']:.1f}-{gain['max']:.1f})"
+                if gain
+                else "",
+                f"{share(ours['median'], options):.1%}",
+            ]
         )
-        self.versions = json.loads(self._answer())
-
-    def _answer(self) -> str:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            raise SystemExit("the peer ended; its message is above")
-        return line
-
-    def seconds(self, form: str, views: int) -> float:
-        """Gives how long the peer took for `views`."""
-        self.process.stdin.write(f"{form} {views}\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        return float(self._answer())
-
-    def close(self) -> None:
-        """Ends the peer."""
-        self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.wait()
-
-
-def spread(rates: list[float]) -> dict[str, float]:
-    """Gives median, quartiles and extremes of views per second."""
-    low, middle, high = statistics.quantiles(rates, n=4)
-    names = ("median", "lower_quartile", "upper_quartile", "min", "max")
-    values = (middle, low, high, min(rates), max(rates))
-    return {name: round(v, 2) for name, v in zip(names, values, strict=True)}
-
-
-def measure(sides: dict, repeats: int) -> dict[str, list[float]]:
-    """Gives views per second of each side and repeat; the sides take turns."""
-    rates = {name: [] for name in sides}
-    for repeat in range(repeats):
-        order = list(sides) if repeat % 2 else list(sides)[::-1]
-        for name in order:
-            run, views = sides[name]
-            rates[name].append(views / run(views))
-    return rates
-
-
-def machine() -> str:
-    """Gives the processor's name, the cores we may use and the device."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        models = [line.split(":")[1].strip() for line in lines if "model name" in line]
-        name = models[0] if models else name
-    return f"{name}, {os.cpu_count()} cores, jax on {jax.devices()[0].device_kind}"
-
-
-def table(report: dict) -> str:
-    """Gives the report as Markdown."""
-    rows = [
-        f"| {report['machine']} | views/s, median (quartiles; min-max) |",
-        "|---|---|",
-    ]
-    for name, s in report["views_per_s"].items():
-        quartiles = f"{s['lower_quartile']}-{s['upper_quartile']}"
-        span = f"{s['min']}-{s['max']}"
-        rows.append(f"| {name} | {s['median']} ({quartiles}; {span}) |")
-    if "ratio" in report:
-        rows.append(f"| ours / faster MONAI, median of repeats | {report['ratio']} |")
-    return "\n".join(rows)
+    heads = ["operation", "ms a view", "views/s", "MONAI, one, many processes, ms"]
+    step = f"share of a step at {options.scans_per_s:g} scans/s"
+    print(table([*heads, "MONAI / ours", step], rows))
 
 
 def main() -> None:
     """Measures, prints a table, writes JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer-python", help="an interpreter with torch and monai")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--peer-views", type=int, default=12, help="in each repeat")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
-    options = parser.parse_args()
-    codes = test_volume()
-    ours = Ours(codes, options.batch)
-    ours.seconds(options.batch)  # Compiles.
-    sides = {"brainjax": (ours.seconds, 4 * options.batch)}
-    report = {"machine": machine(), "size": SIZE, "jax": jax.__version__}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    standard_arguments(parser)
+    add = parser.add_argument
+    add("--batch", type=int, help="views in a call of ours")
+    add("--calls", type=int, help="of ours in each repeat")
+    add("--peer-views", type=int, help="of MONAI's in each repeat")
+    add("--scans-per-s", type=float, help="of the step that the share is of")
+    add("--only", nargs="*", help="operations; all if left out")
+    options = start(parser)
+    cpu = {"batch": 8, "calls": 3, "peer_views": 8, "scans_per_s": 0.95}
+    gpu = {"batch": 128, "calls": 10, "peer_views": 64, "scans_per_s": 1780}
+    by_device(options, cpu, gpu)
+    report = facts()
     with tempfile.TemporaryDirectory() as folder:
         peer = None
         if options.peer_python:
-            peer = Peer(options.peer_python, codes, folder)
-            report |= peer.versions
-            for form, label in (("one", "1 process"), ("two", "2 processes")):
-                run = functools.partial(peer.seconds, form)
-                sides[f"MONAI, {label}"] = (run, options.peer_views)
-        rates = measure(sides, options.repeats)
+            path, volume = Path(folder) / "volume.npy", head_like(SIZE)
+            np.save(path, np.maximum(volume.astype(np.float32) - 1, 0) / 254)
+            cores = str(len(os.sched_getaffinity(0)))
+            peer = Peer(options.peer_python, "augment_peer.py", str(path), cores)
+            report["peer"] = peer.versions
+        report["rows"] = measure(options, peer)
         if peer:
             peer.close()
-    report["views_per_s"] = {name: spread(values) for name, values in rates.items()}
-    if peer:
-        own, *others = rates.values()
-        best = max(others, key=statistics.median)
-        pairs = zip(own, best, strict=True)
-        report["ratio"] = round(statistics.median(a / b for a, b in pairs), 2)
-    print(table(report))
-    if options.out:
-        options.out.write_text(json.dumps(report | {"rates": rates}, indent=1))
+    tell(report, options)
+    write(report, options.out)
 
 
 if __name__ == "__main__":
