@@ -37,19 +37,25 @@ def get_config() -> ConfigDict:
     )
     # Peak after the rule of MoCo v3 (Chen et al. 2021): 1.5e-4 x batch / 256.
     config.optimizer = ConfigDict(
-        {"name": "adamw", "peak": 3e-4, "warmup": 600, "weight_decay": 0.1, "clip": 1.0}
+        {
+            "name": "adamw",
+            "peak": 1.5e-4,
+            "warmup": 1200,
+            "weight_decay": 0.1,
+            "clip": 1.0,
+        }
     )
     config.train = ConfigDict(
         {
-            "steps": 12_500,
-            "batch": 512,
+            "steps": 25_000,
+            "batch": 256,
             "micro_batch": 0,  # scans embedded at a time; 0: all at once
             "log_every": 20,
-            "save_every": 500,
+            "save_every": 1000,
             "patience": 50,  # non-finite steps in a row before the run stops
         }
     )
     # Targets are columns of the --labels table; empty switches the probe off.
-    config.probe = ConfigDict({"targets": ("sequence",), "every": 500})
+    config.probe = ConfigDict({"targets": ("sequence",), "every": 1000})
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})
     return config
