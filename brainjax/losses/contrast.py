@@ -19,7 +19,7 @@ from brainjax.losses.contrastive import (
     pair_up,
     unit,
 )
-from brainjax.models import choice
+from brainjax.models.encoded import at_least, choice
 
 FORMS = ("auto", "plain", "blocks", "gather", "ring")
 
@@ -75,16 +75,16 @@ def contrast(
 
     Raises:
         InputRefusedError: what `ntxent` refuses, an unknown form, one that does not
-            suit the number of devices, or rows that the devices do not divide.
+            suit the number of devices, rows that these do not divide, or no block.
     """
     check_choices(temperature, negatives)
-    form = choose_form(form, 2 * first.shape[0], mesh)
+    form = choose_form(form, 2 * first.shape[0], mesh and mesh.size)
     if form == "plain":
         pairs = pair_up(first, second, subjects, negatives)
         return _stopped(loss_of(pairs, temperature), metrics_of(pairs))
     axes = () if mesh is None or form == "blocks" else mesh.axis_names
     plan = Plan(temperature, negatives == "within", form, axes)
-    block = block or _usual_block(mesh)
+    block = _usual_block(mesh) if block is None else at_least(1, block, "block")
     if not axes:
         return _stopped(*_answer(first, second, subjects, plan, block))
     rows = PartitionSpec(axes)
@@ -97,27 +97,27 @@ def contrast(
     return _stopped(*sharded(first, second, subjects))
 
 
-def choose_form(form: str, views: int, mesh: Mesh | None) -> str:
+def choose_form(form: str, views: int, devices: int | None) -> str:
     """Gives the form that "auto" stands for, or refuses one that does not suit.
 
-    views: both views of all rows, on all devices.
+    views: both views of all rows, on all devices; devices: of the mesh, None without.
     """
     choice(form, FORMS, "form")
-    devices = 1 if mesh is None else mesh.size
-    if form == "auto" and devices == 1:
+    if form == "auto" and devices in (None, 1):
         return "plain" if views <= PLAIN_UP_TO else "blocks"
     if form == "auto":
         form = "gather" if views <= GATHER_UP_TO else "ring"
-    if form == "blocks" and devices > 1:
+    if form == "blocks" and devices not in (None, 1):
         raise InputRefusedError(
             f"form blocks: wanted one device, got {devices}; use gather or ring"
         )
-    if form in ("gather", "ring") and mesh is None:
-        raise InputRefusedError(f"form {form}: wanted a mesh, got none")
-    if form in ("gather", "ring") and views % (2 * devices):
-        raise InputRefusedError(
-            f"form {form}: {devices} devices do not divide {views // 2} pairs"
-        )
+    if form in ("gather", "ring"):
+        if devices is None:
+            raise InputRefusedError(f"form {form}: wanted a mesh, got none")
+        if views % (2 * devices):
+            raise InputRefusedError(
+                f"form {form}: {devices} devices do not divide {views // 2} pairs"
+            )
     return form
 
 

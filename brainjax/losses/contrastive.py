@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from brainjax.errors import InputRefusedError
-from brainjax.models import choice
+from brainjax.models.encoded import choice
 
 TINY = 1e-12
 """Smallest squared length that is divided by: a zero vector stays zero."""
