@@ -5,10 +5,20 @@ are one stack of parameters with a leading depth axis: they compile once.
 """
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from brainjax.models.attention import attend
+from brainjax.models.platforms import attention_form
+from brainjax.models.products import LayerNorm, Linear, gelu
+
+SAVED = ("qkv", "level", "attended", "middle", "hidden")
+"""What "products" saves of a block, besides its input: see `Block`."""
+
 REMAT_POLICIES = (
+    "products",
     "everything_saveable",
     "nothing_saveable",
     "dots_saveable",
@@ -16,7 +26,8 @@ REMAT_POLICIES = (
     "dots_with_no_batch_dims_saveable",
     "checkpoint_dots_with_no_batch_dims",
 )
-"""Policies of `jax.checkpoint_policies` that `remat` may name."""
+"""Policies that `remat` may name: "products" saves what the big products of a block give
+and computes norms, GELU and softmax again; the others are `jax.checkpoint_policies`."""
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -25,7 +36,15 @@ class Block(nnx.Module):
     """One pre-norm transformer block: attention, then an MLP, each added on."""
 
     def __init__(
-        self, width: int, heads: int, mlp_width: int, *, qkv_bias, dtype, rngs: nnx.Rngs
+        self,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        *,
+        qkv_bias,
+        dtype,
+        attention: str = "auto",
+        rngs: nnx.Rngs,
     ):
         linear = {
             "dtype": dtype,
@@ -33,31 +52,36 @@ class Block(nnx.Module):
             "rngs": rngs,
         }
         self.heads = heads
+        self.attention = attention
         self.norm1 = layer_norm(width, dtype, rngs)
-        self.qkv = nnx.Linear(width, 3 * width, use_bias=qkv_bias, **linear)
-        self.out = nnx.Linear(width, width, **linear)
+        self.qkv = Linear(width, 3 * width, use_bias=qkv_bias, **linear)
+        self.out = Linear(width, width, **linear)
         self.norm2 = layer_norm(width, dtype, rngs)
-        self.mlp1 = nnx.Linear(width, mlp_width, **linear)
-        self.mlp2 = nnx.Linear(mlp_width, width, **linear)
+        self.mlp1 = Linear(width, mlp_width, **linear)
+        self.mlp2 = Linear(mlp_width, width, **linear)
 
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Gives the tokens after attention and MLP."""
         tokens = tokens + self.attend(self.norm1(tokens))
-        hidden = nnx.gelu(self.mlp1(self.norm2(tokens)), approximate=False)
-        return tokens + self.mlp2(hidden)
+        tokens = checkpoint_name(tokens, "middle")
+        hidden = checkpoint_name(self.mlp1(self.norm2(tokens)), "hidden")
+        return tokens + self.mlp2(gelu(hidden))
 
     def attend(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Self-attention over all tokens, scaled by 1/sqrt(width / heads)."""
         b, n, d = tokens.shape
-        split = self.qkv(tokens).reshape(b, n, 3, self.heads, d // self.heads)
-        query, key, value = split[:, :, 0], split[:, :, 1], split[:, :, 2]
-        mixed = jax.nn.dot_product_attention(query, key, value)
-        return self.out(mixed.reshape(b, n, d))
+        head = d // self.heads
+        split = checkpoint_name(self.qkv(tokens), "qkv")
+        form = attention_form(
+            self.attention, head=head, bfloat16=split.dtype == jnp.bfloat16
+        )
+        mixed = attend(split.reshape(b, n, 3, self.heads, head), form=form)
+        return self.out(checkpoint_name(mixed.reshape(b, n, d), "attended"))
 
 
-def layer_norm(width: int, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(width: int, dtype, rngs: nnx.Rngs) -> LayerNorm:
     """A LayerNorm with MONAI's epsilon and the exact two-pass variance."""
-    return nnx.LayerNorm(
+    return LayerNorm(
         width,
         epsilon=LAYER_NORM_EPSILON,
         use_fast_variance=False,
@@ -105,6 +129,20 @@ def _make_step(remat: str):
 
     if remat == "none":
         return step
-    # "block" saves nothing but the carry, which is jax's default policy.
-    policy = None if remat == "block" else getattr(jax.checkpoint_policies, remat)
-    return nnx.remat(step, policy=policy, prevent_cse=False)
+    return nnx.remat(step, policy=_policy(remat), prevent_cse=False)
+
+
+def _policy(remat: str):
+    if remat == "block":
+        return None  # jax's default: nothing is saved but the carry
+    if remat == "products":
+        return _save_products
+    return getattr(jax.checkpoint_policies, remat)
+
+
+def _save_products(primitive, *arguments, **settings) -> bool:
+    # The fused kernel's own residual has no name that we could give it.
+    if primitive.name == "dot_product_attention_fwd":
+        return True
+    named = jax.checkpoint_policies.save_only_these_names(*SAVED)
+    return bool(named(primitive, *arguments, **settings))

@@ -17,7 +17,9 @@ from brainjax.models.encoded import (
     compute_dtype,
     triple,
 )
+from brainjax.models.platforms import ATTENTIONS
 from brainjax.models.positions import patch_grid, sincos_positions
+from brainjax.models.products import Linear
 from brainjax.models.transformer import (
     REMAT_POLICIES,
     collect_blocks,
@@ -74,6 +76,8 @@ class ViT(nnx.Module):
         dtype: compute type, "float32" or "bfloat16"; parameters are float32.
         remat: what to recompute in the backward pass: "none", "block" (all but each
             block's input), or a name of `REMAT_POLICIES`.
+        attention: "xla", "cudnn" (fused; NVIDIA, bfloat16), or "auto", the one that is
+            better where the network is traced: see `platforms.attention_form`.
 
     Raises:
         InputRefusedError: the patch does not divide the shape, heads not the width, or
@@ -100,6 +104,7 @@ class ViT(nnx.Module):
         qkv_bias: bool = False,
         dtype: str = "float32",
         remat: str = "none",
+        attention: str = "auto",
         rngs: nnx.Rngs,
     ):
         sizes = SIZES[choice(size, SIZES, "size")]
@@ -122,6 +127,7 @@ class ViT(nnx.Module):
         self.qkv_bias = qkv_bias
         self.remat = choice(remat, ("none", "block", *REMAT_POLICIES), "remat")
         self.dtype = compute_dtype(dtype)
+        self.attention = choice(attention, ATTENTIONS, "attention")
         self._refuse_what_does_not_fit(class_token)
         self._make_parameters(class_token, registers, rngs)
 
@@ -190,7 +196,7 @@ class ViT(nnx.Module):
         self, class_token: bool, registers: int, rngs: nnx.Rngs
     ) -> None:
         p, q, r = self.patch
-        self.embed = nnx.Linear(
+        self.embed = Linear(
             p * q * r * self.channels, self.width, dtype=self.dtype, rngs=rngs
         )
         start = nnx.initializers.truncated_normal(0.02)
@@ -206,6 +212,7 @@ class ViT(nnx.Module):
             mlp_width=self.mlp_width,
             qkv_bias=self.qkv_bias,
             dtype=self.dtype,
+            attention=self.attention,
         )
         self.norm = layer_norm(self.width, self.dtype, rngs)
         # Drawn last, so that an encoder without them starts as it did before.
