@@ -20,6 +20,8 @@ from brainjax.errors import InputRefusedError
 PREFIX = "--config."
 T = TypeVar("T")
 _WORDS = {"true": True, "false": False}
+OPTIONAL = {"profile_steps": ()}
+"""What every config has without writing it down, at its default."""
 
 
 @runtime_checkable
@@ -44,6 +46,9 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Confi
     """
     config = _read_file(Path(path))
     config.unlock()
+    for key, default in OPTIONAL.items():
+        if key not in config:
+            config[key] = default
     for key, text in _pairs(overrides):
         _override(config, key, text)
     return config.lock()

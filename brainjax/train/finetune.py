@@ -89,6 +89,7 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
         _describe(plan),
         start=partial(_start, blueprint, plan.donor),
         measure=validate,
+        profile_steps=config.profile_steps,
         **config.train,
     )
     validate.log = session.log
@@ -241,7 +242,8 @@ def _start(blueprint: Blueprint, donor: Run | None) -> State:
         places = blueprint.shardings[part].get("encoder", {})
         state[part] = {**state[part]}
         if given or places:
-            state[part]["encoder"] = jax.device_put(given, places)
+            # By way of the host: its places may be those of other processes.
+            state[part]["encoder"] = jax.device_put(jax.device_get(given), places)
     return state
 
 

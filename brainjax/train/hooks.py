@@ -1,10 +1,10 @@
 """What happens besides stepping: progress, metrics, saving, stopping."""
 
 import json
+import logging
 import math
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,13 @@ from rich.progress import (
 )
 
 from brainjax.checkpoint import Checkpoints
+from brainjax.parallel import agreed_to_stop
 from brainjax.records.store import write_atomically
 from brainjax.train.folder import RunFolder, finite
+from brainjax.train.ledger import SPEEDS, TOTALS, Ledger
 from brainjax.train.state import State
+
+logger = logging.getLogger("brainjax")
 
 
 class DivergedError(RuntimeError):
@@ -38,8 +42,14 @@ class Terminated(SystemExit):
 
 @contextmanager
 def progress_bar(what: str, steps: int, log: "MetricLog") -> Iterator[Callable]:
-    """Shows a bar with the loss and the speed on a terminal; gives the hook."""
+    """Shows a bar with loss and costs on a terminal, else a line at each log point.
+
+    Gives the hook. The lines go to the log "brainjax", which the command line shows;
+    only the process that writes has any.
+    """
     console = Console(stderr=True)
+    if log.writing and log.ledger.basis():
+        logger.info("%s: %s", what, log.ledger.basis())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,11 +57,14 @@ def progress_bar(what: str, steps: int, log: "MetricLog") -> Iterator[Callable]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    drawn = console.is_terminal and log.writing
+    with Progress(*columns, console=console, disable=not drawn) as bar:
         row = bar.add_task(what, total=steps, completed=log.start, text="compiling")
 
         def show(step: int, state: State, metrics: dict) -> None:
             bar.update(row, completed=step, text=log.line())
+            if log.writing and not drawn and step % log.every == 0:
+                logger.info("%s %d/%d  %s", what, step, steps, log.line())
 
         yield show
 
@@ -61,36 +74,57 @@ class MetricLog:
 
     A resumed run drops the lines that the interrupted one wrote after its last
     checkpoint, so that no step stands in the file twice.
+
+    Args:
+      folder: where it writes.
+      start: finished steps.
+      every: steps between two lines.
+      batch, views, flops: as in `Ledger`, which gives what a line says of costs.
+      writing: False times all the same and touches no file; of several processes, one
+        writes.
     """
 
-    def __init__(self, folder: RunFolder, *, start: int, every: int, batch: int):
-        from tensorboardX import SummaryWriter
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start: int,
+        every: int,
+        batch: int,
+        views: int = 1,
+        flops: Callable[[], int] | None = None,
+        writing: bool = True,
+    ):
+        self.path, self.every, self.start = folder.metrics, every, start
+        self.writing = writing
+        kept = _lines_until(self.path, start)
+        if writing:
+            from tensorboardX import SummaryWriter
 
-        self.path, self.every, self.batch = folder.metrics, every, batch
-        self.seconds_before = _keep_lines_until(self.path, start)
-        self.board = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
-        self.start, self.began = start, time.perf_counter()
-        self.marked_step, self.marked_time = start, self.began
+            text = "".join(f"{line}\n" for line, _ in kept)
+            if self.path.exists():
+                write_atomically(self.path, text.encode())
+            self.board = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
+        before = _costs(row for _, row in kept)
+        self.ledger = Ledger(batch=batch, views=views, flops=flops, before=before)
         self.latest: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, interrupted parts included."""
-        return self.seconds_before + time.perf_counter() - self.began
+        return self.ledger.seconds
 
     def __call__(self, step: int, state: State, metrics: dict) -> None:
         if step % self.every:
             return
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        now = time.perf_counter()
-        scans = (step - self.marked_step) * self.batch
-        values["scans_per_second"] = scans / (now - self.marked_time)
-        self.marked_step, self.marked_time = step, now
-        self.write(step, values)
+        self.write(step, values | self.ledger.line())
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one line of values for a step, at once on disk."""
         self.latest |= values
+        if not self.writing:
+            return
         line = {"step": step, **values, "seconds": round(self.seconds, 3)}
         with self.path.open("a") as file:
             file.write(json.dumps(finite(line)) + "\n")
@@ -99,33 +133,49 @@ class MetricLog:
                 self.board.add_scalar(name, value, step)
 
     def line(self) -> str:
-        """Gives the latest loss and speed in a few words."""
-        if "loss" not in self.latest:
-            return ""
-        speed = self.latest["scans_per_second"]
-        return f"loss {self.latest['loss']:.3f}  {speed:.1f} scans/s"
+        """Gives the latest loss and costs in a few words."""
+        shown = {name: self.latest.get(name) for name in SHOWN}
+        return "  ".join(
+            SHOWN[name].format(value)
+            for name, value in shown.items()
+            if value is not None
+        )
 
     def close(self) -> None:
         """Writes what TensorBoard still holds back."""
-        self.board.close()
+        if self.writing:
+            self.board.close()
 
 
-def _keep_lines_until(path: Path, step: int) -> float:
-    """Drops lines after a step and any half-written one; gives the seconds so far."""
-    if not path.exists():
-        return 0.0
-    kept, seconds = [], 0.0
-    for line in path.read_text().splitlines():
+SHOWN = {
+    "loss": "loss {:.3f}",
+    "views_per_second": "{:.4g} views/s",
+    "mfu": "MFU {:.1%}",
+    "input_wait_share": "wait {:.0%}",
+}
+"""What a line of progress shows, and how."""
+
+
+def _lines_until(path: Path, step: int) -> list[tuple[str, dict]]:
+    """Gives the lines up to a step, each with what it says, without a half-written."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
         except ValueError:
             break  # The line that was being written when the run was killed.
         if row["step"] > step:
             break
-        kept.append(line)
-        seconds = row["seconds"]
-    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-    return seconds
+        kept.append((line, row))
+    return kept
+
+
+def _costs(rows: Iterable[dict]) -> dict[str, float]:
+    """The newest of what the lines of a run say of costs."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found |= {name: row[name] for name in (*SPEEDS, *TOTALS) if name in row}
+    return found
 
 
 class StopWhenDiverged:
@@ -148,6 +198,8 @@ class StopWhenDiverged:
 
 class Save:
     """Saves every so often, and at once when SIGTERM has arrived.
+
+    Of several processes all save the same step, whichever of them SIGTERM has reached.
 
     Args:
       checkpoints: where to.
@@ -172,6 +224,9 @@ class Save:
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
         """While inside, SIGTERM asks the run to save after the step it is in."""
+        if jax.process_count() > 1:
+            yield  # jax has taken the signal, to tell the other processes
+            return
 
         def ask(signum, frame):
             self.asked_to_stop = True
@@ -183,7 +238,10 @@ class Save:
             signal.signal(signal.SIGTERM, before)
 
     def __call__(self, step: int, state: State, metrics: dict) -> None:
+        self.checkpoints.check()
         due = step % self.every == 0
+        if jax.process_count() > 1:
+            self.asked_to_stop = agreed_to_stop(step)
         if due or self.asked_to_stop:
             self.now(step, state, scored=due, wait=self.asked_to_stop)
         if self.asked_to_stop:

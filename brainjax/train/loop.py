@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
+
 from brainjax.train.state import State
 
 Hook = Callable[[int, State, dict], None]
@@ -21,7 +23,8 @@ def train(
     reuses its memory) and the metrics, still on the device.
     """
     for step in range(int(state["step"]), steps):
-        state, metrics = update(state, next(batches))
+        with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+            state, metrics = update(state, next(batches))
         for hook in hooks:
             hook(step + 1, state, metrics)
     return state

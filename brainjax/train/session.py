@@ -1,16 +1,20 @@
 """One run from start or resume to its last checkpoint; shared by every kind of run."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
-
-import jax
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
-from brainjax.train.folder import RunFolder, first_difference
+from brainjax.parallel import first_does, is_first
+from brainjax.train.caching import count_micro_batches
+from brainjax.train.flops import model_flops
+from brainjax.train.folder import RunFolder, first_difference, refuse_differences
 from brainjax.train.hooks import MetricLog, Save, StopWhenDiverged, progress_bar
 from brainjax.train.loop import Hook, train
+from brainjax.train.profiling import Profile
 from brainjax.train.restore import BEST
 from brainjax.train.state import Blueprint, State
 
@@ -28,6 +32,9 @@ class Session:
       patience: how many steps in a row may be non-finite.
       start: gives the first state; the blueprint's initialisation if None.
       measure: score of (step, state) for runs that keep their best step.
+      views: of a scan in a step.
+      profile_steps: first and last step of a trace; empty for none.
+      micro_batch: scans embedded at a time (gradient caching), 0 for all at once.
     """
 
     def __init__(
@@ -43,13 +50,15 @@ class Session:
         patience: int = 50,
         start: Callable[[], State] | None = None,
         measure: Callable[[int, State], float] | None = None,
+        views: int = 1,
+        profile_steps: Sequence[int] = (),
+        micro_batch: int = 0,
     ):
-        if jax.process_count() > 1:
-            raise InputRefusedError(
-                f"{folder.path}: wanted one process, got {jax.process_count()}: "
-                "runs of several are not supported yet"
-            )
+        refuse_differences("data", {name: _digest(extra[name]) for name in extra})
         self.steps, self.batch, self.patience = steps, batch, patience
+        devices = blueprint.mesh.size
+        self.micro_batch = micro_batch
+        self.micro_batches = count_micro_batches(batch, micro_batch, devices)
         self.folder, self.mesh = folder, blueprint.mesh
         self.checkpoints = Checkpoints(folder.checkpoints, best=BEST[extra["kind"]])
         if self.checkpoints.latest() is None:
@@ -59,7 +68,23 @@ class Session:
             _check_same(folder, found.extra, extra)
             self.state = found.state
         self.start = int(self.state["step"])
-        self.log = MetricLog(folder, start=self.start, every=log_every, batch=batch)
+        self.log = MetricLog(
+            folder,
+            start=self.start,
+            every=log_every,
+            batch=batch,
+            views=views,
+            flops=partial(_count_flops, blueprint, extra, views),
+            writing=is_first(),
+        )
+        self.profile = Profile(
+            folder.path / "profile",
+            profile_steps,
+            start=self.start,
+            total=steps,
+            apart=self.log.ledger.apart,
+            writing=is_first(),
+        )
         self.save = Save(self.checkpoints, extra, every=save_every, measure=measure)
 
     def run(
@@ -68,26 +93,50 @@ class Session:
         """Trains to the last step and saves it, whatever `save_every` says."""
         kind = self.save.extra["kind"]
         guard = StopWhenDiverged(self.log, patience=self.patience)
-        with self.save.on_sigterm(), progress_bar(kind, self.steps, self.log) as show:
-            self.state = train(
-                self.state,
-                update,
-                batches,
-                steps=self.steps,
-                hooks=[self.log, show, guard, *hooks, self.save],
-            )
+        log, profile, ledger = self.log, self.profile, self.log.ledger
+        with self.save.on_sigterm():
+            with (
+                ledger.running(),
+                profile.ready(),
+                progress_bar(kind, self.steps, log) as show,
+            ):
+                self.state = train(
+                    self.state,
+                    ledger.timed(update),
+                    ledger.watched(batches),
+                    steps=self.steps,
+                    hooks=[
+                        *(profile.after_step, log, show, guard),
+                        *(*hooks, self.save, profile.before_next),
+                    ],
+                )
             self.save.now(self.steps, self.state)
         return self.state
 
     @property
     def finished(self) -> bool:
         """Whether an earlier call took the run to its last step and summed it up."""
-        return self.start >= self.steps and self.folder.summary.exists()
+        return first_does(
+            lambda: self.start >= self.steps and self.folder.summary.exists()
+        )
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for what is being written, and gives the folder back."""
         self.checkpoints.close()
         self.log.close()
+        self.folder.release()
+
+
+def _count_flops(blueprint: Blueprint, extra: dict[str, Any], views: int) -> int:
+    """Counts the model FLOPs of a scan, as the run describes itself."""
+    frozen = extra["network"].get("frozen", False)
+    return model_flops(blueprint, extra["view"], views=views, frozen=frozen)
+
+
+def _digest(value: Any) -> str:
+    """Gives 12 hex characters of a JSON value that may be long."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _check_same(folder: RunFolder, was: dict[str, Any], now: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 from importlib import metadata
 from typing import Any
 
@@ -20,24 +19,23 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "nibabel", "num
 def write_summary(
     folder: RunFolder, log: MetricLog, state: State, facts: dict[str, Any]
 ) -> None:
-    """Writes summary.json: steps, time, counts, versions, and the facts given.
+    """Writes summary.json: steps, time, costs, counts, versions, and the facts given.
 
-    Memory is the peak of this process in GiB; time is in seconds, interrupted parts
-    included.
+    Time is in seconds. Speeds and compiling are those of this call (or the last logged,
+    where it took no step); time, device hours and peak memory are of the whole run.
     """
-    steps = int(state["step"])
+    if not log.writing:
+        return
+    ledger = log.ledger
     write_json(
         folder.summary,
         {
-            "steps": steps,
+            "steps": int(state["step"]),
             "seconds": round(log.seconds, 1),
-            "scans_per_second": steps * log.batch / max(log.seconds, 1e-9),
+            **ledger.summary(),
             "skipped_steps": int(state["skipped"]),
             "parameters": count_parameters(state["params"]),
             "device": describe_device(),
-            "peak_memory_gib": round(
-                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
-            ),
             "versions": versions(),
             "last_metrics": log.latest,
             **facts,
