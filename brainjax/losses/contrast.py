@@ -78,7 +78,8 @@ def contrast(
             suit the number of devices, rows that these do not divide, or no block.
     """
     check_choices(temperature, negatives)
-    form = choose_form(form, 2 * first.shape[0], mesh and mesh.size)
+    devices = None if mesh is None else mesh.size
+    form = choose_form(form, 2 * first.shape[0], devices)
     if form == "plain":
         pairs = pair_up(first, second, subjects, negatives)
         return _stopped(loss_of(pairs, temperature), metrics_of(pairs))
