@@ -55,9 +55,22 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# One command each; PEER=PYTHON names an interpreter with torch and monai, DEVICE=gpu
+# takes the sizes of a GPU. benchmarks/RESULTS.md keeps what came.
+DEVICE ?= cpu
+BENCH = $(BIN)/python benchmarks
+MEASURE = --device $(DEVICE) $(if $(PEER),--peer-python $(PEER))
+
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/prepare.py
-	$(BIN)/python benchmarks/augment.py
+	$(BENCH)/step.py $(MEASURE)
+	$(BENCH)/peers.py $(MEASURE)
+	$(BENCH)/ntxent.py $(MEASURE)
+	$(BENCH)/augment.py $(MEASURE)
+	$(BENCH)/loader.py $(MEASURE)
+	$(BENCH)/end_to_end.py $(MEASURE)
+	$(BENCH)/scaling.py
+	$(BENCH)/program.py
+	$(BENCH)/prepare.py
 
 # What was tested, pinned; written for every platform at once.
 lock: $(VENV)/.dev

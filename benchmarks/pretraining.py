@@ -21,6 +21,16 @@ SMALL = ["view=32,32,32", "encoder.width=32", "encoder.depth=2", "encoder.heads=
 """A ViT that compiles in seconds, for `--size small`."""
 
 
+class Plan(NamedTuple):
+    """What a config says of a pretraining step: state, views, loss, micro-batch."""
+
+    blueprint: Blueprint
+    augmentation: Augmentation
+    loss: dict[str, Any]
+    view: tuple[int, int, int]
+    micro_batch: int
+
+
 class Step(NamedTuple):
     """A pretraining step, not yet compiled.
 
@@ -29,7 +39,6 @@ class Step(NamedTuple):
 
     update: Update
     blueprint: Blueprint
-    augmentation: Augmentation
     batch: dict[str, jax.ShapeDtypeStruct]
 
     def trace(self) -> Any:
@@ -37,6 +46,33 @@ class Step(NamedTuple):
         return self.update.trace(  # pyright: ignore[reportFunctionMemberAccess]
             self.blueprint.abstract, self.batch
         )
+
+
+def plan(mesh: jax.sharding.Mesh, overrides: list[str], path: Path = CONFIG) -> Plan:
+    """Plans what a pretraining config describes, on a mesh of any devices.
+
+    Args:
+      mesh: where it will run; its devices need not be attached.
+      overrides: of the config, "--config.a.b=value".
+      path: of the config.
+    """
+    config = cast(Config, load_config(path, overrides))
+    network = {
+        "encoder": {"shape": list(config.view), **to_dict(config.encoder)},
+        "projector": to_dict(config.projector),
+    }
+    optimizer = construct(
+        "optimizer", make_optimizer, steps=config.train.steps, **config.optimizer
+    )
+    make = partial(make_network, "pretrain", network, seed=config.seed)
+    x, y, z = config.view
+    return Plan(
+        blueprint=make_blueprint(make, optimizer, mesh),
+        augmentation=make_augmentation(view=(x, y, z), **config.augment),
+        loss={"seed": config.seed, **config.loss},
+        view=(x, y, z),
+        micro_batch=config.train.micro_batch,
+    )
 
 
 def plan_step(
@@ -47,31 +83,22 @@ def plan_step(
     stored: int,
     rows: int = 0,
 ) -> Step:
-    """Plans the step of `configs/pretrain_vit_b.py` on a mesh of any devices.
+    """Plans the step of `configs/pretrain_vit_b.py` on shapes alone.
 
     Args:
-      mesh: where it will run; its devices need not be attached.
-      overrides: of the config, "--config.a.b=value".
+      mesh, overrides: as for `plan`.
       batch: scans in a step, over all devices.
       stored: voxels of a stored volume along each axis.
       rows: scans of a data set that lies on the devices; 0 for one that is fed.
     """
-    config = cast(Config, load_config(CONFIG, overrides))
-    network = {
-        "encoder": {"shape": list(config.view), **to_dict(config.encoder)},
-        "projector": to_dict(config.projector),
-    }
-    optimizer = construct(
-        "optimizer", make_optimizer, steps=config.train.steps, **config.optimizer
+    found = plan(mesh, overrides)
+    update = make_pretrain_update(
+        found.blueprint,
+        found.augmentation,
+        micro_batch=found.micro_batch,
+        **found.loss,
     )
-    make = partial(make_network, "pretrain", network, seed=config.seed)
-    blueprint = make_blueprint(make, optimizer, mesh)
-    augmentation = make_augmentation(view=tuple(config.view), **config.augment)
-    keywords = dict(config.loss)
-    if "micro_batch" in config.train:
-        keywords["micro_batch"] = config.train.micro_batch
-    update = make_pretrain_update(blueprint, augmentation, seed=0, **keywords)
-    return Step(update, blueprint, augmentation, _batch(mesh, batch, stored, rows))
+    return Step(update, found.blueprint, _batch(mesh, batch, stored, rows))
 
 
 def step_arguments(parser: argparse.ArgumentParser) -> None:
