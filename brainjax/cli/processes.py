@@ -32,8 +32,8 @@ _LOST = ("gloo", "nccl", "coordination service", "heartbeat", "barrier")
 class Peers:
     """The other processes of a run: what they say, and what they are told.
 
-    A thread looks for their last words now and then, and ends this process when there
-    are any: its own thread may be waiting for the lost one, on a device, for good.
+    A thread looks for their last words now and then, and ends this process as the other
+    ended when there are any: its own thread may be waiting for that one for good.
     """
 
     def __init__(self, verb: str):
@@ -62,7 +62,7 @@ class Peers:
         if code == GOOD:
             return
         with contextlib.suppress(Exception):  # the store may be what was lost
-            self._store.key_value_set(_STOPPED, f"{self.me}: {line}")
+            self._store.key_value_set(_STOPPED, f"{code} {self.me}: {line}")
             if self.me.startswith("process 0 "):
                 time.sleep(2 * SECONDS)  # the store goes with us: let them read it
         _end(code)
@@ -75,12 +75,12 @@ class Peers:
     def _listen(self) -> None:
         while not self._done.wait(SECONDS):
             with contextlib.suppress(Exception):  # "not found" as long as all is well
-                said = self._store.key_value_try_get(_STOPPED)
+                code, _, said = self._store.key_value_try_get(_STOPPED).partition(" ")
                 print(
                     f"brainjax {self.verb}: {self.me}: stopped with {said}",
                     file=sys.stderr,
                 )
-                _end(OURS)
+                _end(int(code))
 
 
 _STOPPED = "brainjax/stopped"
