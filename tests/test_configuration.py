@@ -99,6 +99,19 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_trace_can_be_asked_for_with_any_config(path):
+    assert load_config(path).profile_steps == ()
+    for words in (
+        ["--config.profile_steps=10,12"],
+        ["--config.profile_steps", "10,12"],
+    ):
+        assert load_config(path, words).profile_steps == (10, 12)
+    path.write_text(
+        CONFIG.replace("return", "config.profile_steps = (1, 2)\n    return")
+    )
+    assert load_config(path).profile_steps == (1, 2)
+
+
 def test_the_config_is_locked(path):
     config = load_config(path)
     with pytest.raises(AttributeError):

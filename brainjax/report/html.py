@@ -11,6 +11,7 @@ from brainjax import __version__
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.store import write_atomically
 from brainjax.report import figures, tables
+from brainjax.report.costs import cost_table
 from brainjax.report.load import Embeddings, Predictions, Run, Views, load_run
 from brainjax.report.verdict import baseline_sentence, compare_runs, sentence
 
@@ -123,6 +124,7 @@ def _content(runs: list[Run], cohort: Path | None) -> dict[str, Any]:
         "notes": [n for found in comparisons for n in tables.comparison_notes(found)],
         "cohort": cohort,
         "truth": tables.truth_table(Path(cohort)) if cohort else None,
+        "costs": cost_table(runs),
         "provenance": tables.provenance_table(runs),
         "configs": [
             (run.name, json.dumps(run.config, indent=1, sort_keys=True)) for run in runs

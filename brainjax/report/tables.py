@@ -215,7 +215,7 @@ def _leaves(value: dict, path: str, above: dict) -> list[tuple[str, dict[str, An
 
 
 def provenance_table(runs: Sequence[Run]) -> Table:
-    """Where every run comes from: seeds, hashes, devices, commands, versions."""
+    """Where every run comes from: seeds, hashes, commands, versions."""
     facts = [_provenance(run) for run in runs]
     names = list(dict.fromkeys(name for fact in facts for name in fact))
     rows = [[name, *(_text(fact.get(name)) for fact in facts)] for name in names]
@@ -225,7 +225,6 @@ def provenance_table(runs: Sequence[Run]) -> Table:
 
 def _provenance(run: Run) -> dict[str, Any]:
     summary, config, evaluation = run.summary, run.config, run.evaluation
-    speed = ("scans_per_second", "views_per_second", "peak_memory_gib", "device")
     return {
         "kind": run.kind,
         "started from": run.init if run.kind == "finetune" else None,
@@ -234,7 +233,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "data": (config.get("data") or {}).get("path"),
         "recipe": summary.get("recipe", evaluation.get("recipe")),
         "checkpoint": summary.get("checkpoint", evaluation.get("checkpoint")),
-        **{name.replace("_", " "): summary.get(name) for name in ("best_step", *speed)},
+        "best step": summary.get("best_step"),
         "evaluated with": evaluation.get("command"),
         **{f"{k} version": v for k, v in (summary.get("versions") or {}).items()},
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 from brainjax.evaluate.metrics import Metric, paired_difference
 from brainjax.report.load import Run, number
+from brainjax.train.folder import HOW, without
 
 PRIMARY = ("mae", "balanced_accuracy", "accuracy", "auc")
 """The first of these that a run has is the one its sentence is about."""
@@ -72,21 +73,23 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
 
 def compare(run: Run, reference: Run, runs: Sequence[Run] = ()) -> Comparison:
     """Compares two runs on the scans that both answered; never fails."""
-    differing = different_keys(run.config, reference.config)
+    # How a run is computed, on which devices say, is no other setting.
+    ours, theirs = without(run.config, HOW), without(reference.config, HOW)
+    differing = different_keys(ours, theirs)
     others = [key for key in differing if key.split(".")[0] not in EXPECTED]
 
-    def without(reason: str) -> Comparison:
+    def refuse(reason: str) -> Comparison:
         return Comparison(run, reference, None, reason, others, 0)
 
     for one in (run, reference):
         if one.predictions is None:
-            return without(f"{one.name} has no predictions yet")
+            return refuse(f"{one.name} has no predictions yet")
     paired = _pair(run, reference)
     if isinstance(paired, str):
-        return without(paired)
+        return refuse(paired)
     errors, other_errors, subjects = paired
     if len(set(subjects)) < 2:
-        return without("the runs share fewer than two test subjects")
+        return refuse("the runs share fewer than two test subjects")
     difference = paired_difference(errors, other_errors, subjects)
     seen = len(pretraining_subjects(run, runs) & set(subjects))
     return Comparison(run, reference, difference, "", others, seen)

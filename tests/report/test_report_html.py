@@ -80,10 +80,49 @@ def test_the_table_holds_the_numbers_of_the_evaluation(folders, page):
     assert "always the training mean</th><td>12.00</td>" in page
 
 
+def test_what_runs_cost_is_told_with_what_it_is_measured_against(page):
+    column = {
+        "speed": "74.7 scans/s, 149.4 views/s",
+        "model FLOPs of a scan": "1.722 GFLOP",
+        "model FLOPs": "0.129 TFLOP/s",
+        "MFU": "36.8% of 0.35 TFLOP/s float32, a matrix product measured here",
+        "waiting for input": "2.1% of the time",
+        "compiling": "12 s",
+        "peak memory": "2.06 GiB of the process",
+        "device": "1 x cpu (2 cores, x86_64)",
+        "device hours": "0.0476",
+    }
+    for name, text in column.items():
+        row = (
+            rf'<th scope="row">{name}</th><td(?: class="long")?>{re.escape(text)}</td>'
+        )
+        assert re.search(row + "<td>–</td>" * 3, page)
+
+
+def test_a_run_still_going_tells_its_costs_so_far(tmp_path):
+    write_json(tmp_path / "config.json", {"kind": "pretrain"})
+    lines = [
+        {"step": 10, "loss": 1.0, "scans_per_second": 70.0, "device_hours": 1.0},
+        {"step": 20, "loss": 0.9, "scans_per_second": 80.0, "device_hours": 2.0},
+        {"step": 20, "probe/age/ridge_mae": 5.0},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = write_report([tmp_path], tmp_path / "r.html").read_text()
+    assert '<th scope="row">speed</th><td>80 scans/s</td>' in page
+    assert '<th scope="row">device hours</th><td>2</td>' in page
+    assert '<th scope="row">MFU</th>' not in page
+
+
+def test_a_run_that_tells_no_costs_has_no_table_of_them(tmp_path):
+    write_json(tmp_path / "config.json", {"kind": "pretrain"})
+    page = write_report([tmp_path], tmp_path / "r.html").read_text()
+    assert "<h2>Cost</h2>" not in page
+
+
 def test_every_part_is_there(page):
     for heading in (
         *("Training", "Augmented views", "Embedding map", "Predicted against true"),
-        *("Comparison", "Provenance"),
+        *("Comparison", "Cost", "Provenance"),
     ):
         assert f"<h2>{heading}</h2>" in page
     assert "chance: log(2n − 1) = 4.14" in page

@@ -119,6 +119,12 @@ def test_what_else_differs_is_named(tmp_path):
     assert found.others == ["head"]
 
 
+def test_how_a_run_was_computed_is_no_other_setting(tmp_path):
+    how = {"mesh": {"fsdp": 2}, "profile_steps": [1, 2]}
+    (found,) = compare_runs(two_runs(tmp_path, 2, 8, **how))
+    assert found.others == []
+
+
 def test_subjects_that_pretraining_saw_are_counted(tmp_path):
     seen = ["test-00", "test-01", "test-07", "elsewhere"]
     donor = load_run(pretrain_run(tmp_path / "pretrain", subjects=seen))
