@@ -1,10 +1,13 @@
 """What moves, how fast, and what must not move at all."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from brainjax.checkpoint import Checkpoints
@@ -160,3 +163,126 @@ def test_the_optimiser_state_survives_a_checkpoint(tmp_path):
     back = checkpoints.restore(fresh).state
     chex.assert_trees_all_equal(back["opt"], state)
     checkpoints.close()
+
+
+def stack_of_blocks(seed: int) -> dict:
+    """Three blocks, whose kernels have lengths far apart, and what is not a block's."""
+    keys = iter(jax.random.split(jax.random.key(seed), 9))
+    lengths = jnp.asarray([0.1, 1.0, 30.0])[:, None, None]
+
+    def draw(*shape):
+        return jax.random.normal(next(keys), shape)
+
+    blocks = {
+        "qkv": {"kernel": lengths * draw(3, 6, 18), "bias": draw(3, 18)},
+        "mlp1": {"kernel": lengths * draw(3, 6, 10)},
+        "norm1": {"scale": draw(3, 6)},
+    }
+    encoder = {"embed": {"kernel": draw(8, 6)}, "positions": draw(1, 4, 6)}
+    return {
+        "encoder": {"blocks": blocks, **encoder},
+        "projector": {"linear1": {"kernel": draw(6, 5)}},
+    }
+
+
+def unstack(tree: dict) -> dict:
+    encoder = dict(tree["encoder"])
+    blocks = encoder.pop("blocks")
+    layers = {str(i): jax.tree.map(lambda leaf, i=i: leaf[i], blocks) for i in range(3)}
+    return {**tree, "encoder": {**encoder, "blocks": layers}}
+
+
+@pytest.mark.parametrize("name", ["lars", "muon"])
+def test_a_stack_moves_as_its_layers_would_one_by_one(name):
+    params, grads = stack_of_blocks(1), stack_of_blocks(2)
+    optimizer = make_optimizer(steps=10, name=name, peak=0.3, clip=None)
+    stacked, state = update(optimizer, params, grads, steps=3)
+    apart, _ = update(optimizer, unstack(params), unstack(grads), steps=3)
+    chex.assert_trees_all_close(unstack(stacked), apart, rtol=2e-5, atol=1e-6)
+    # As the state is sharded, so it must have the shapes of arrays, not of layers.
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+def test_lars_is_optax_lars_on_plain_matrices():
+    params, grads = unstack(stack_of_blocks(1)), unstack(stack_of_blocks(2))
+    ours = make_optimizer(
+        steps=10, warmup=3, name="lars", peak=0.5, weight_decay=0.1, clip=None
+    )
+
+    def is_matrix(tree):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: path[-1].key == "kernel", tree
+        )
+
+    theirs = optax.lars(
+        ours.schedule,
+        weight_decay=0.1,
+        weight_decay_mask=is_matrix,
+        trust_ratio_mask=is_matrix,
+    )
+    got, _ = update(ours, params, grads, steps=5)
+    wanted, _ = update(ours._replace(transform=theirs), params, grads, steps=5)
+    chex.assert_trees_all_close(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_lars_moves_a_matrix_by_its_own_length():
+    params = {"a": {"kernel": jnp.full((2, 2), 3.0)}, "b": {"bias": jnp.ones(2)}}
+    grads = jax.tree.map(lambda leaf: 7.0 * jnp.ones_like(leaf), params)
+    optimizer = make_optimizer(
+        steps=10, name="lars", peak=2.0, weight_decay=0.0, clip=None
+    )
+    moved, _ = update(optimizer, params, grads)
+    step = params["a"]["kernel"] - moved["a"]["kernel"]
+    np.testing.assert_allclose(step, 2.0 * 0.001 * 3.0, rtol=1e-3)
+    np.testing.assert_allclose(params["b"]["bias"] - moved["b"]["bias"], 14, rtol=1e-5)
+
+
+def test_muon_is_optax_muon_on_plain_matrices():
+    params, grads = (
+        {"encoder": {"mlp": t["projector"]}} for t in map(stack_of_blocks, (1, 2))
+    )
+    ours = make_optimizer(steps=10, warmup=3, name="muon", peak=0.1, clip=None)
+    theirs = optax.contrib.muon(ours.schedule, weight_decay=0.05, consistent_rms=0.2)
+    got, _ = update(ours, params, grads, steps=4)
+    wanted, _ = update(ours._replace(transform=theirs), params, grads, steps=4)
+    chex.assert_trees_all_close(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_muon_leaves_to_adamw_what_is_not_a_hidden_matrix():
+    params, grads = stack_of_blocks(1), stack_of_blocks(2)
+    muon, adamw = (
+        update(make_optimizer(steps=10, name=name), params, grads, steps=2)[0]
+        for name in ("muon", "adamw")
+    )
+    same = jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, atol=1e-7)), muon, adamw)
+    blocks = same["encoder"].pop("blocks")
+    assert jax.tree.all(same)
+    assert blocks["qkv"] == {"kernel": False, "bias": True}
+    assert blocks["mlp1"] == {"kernel": False}
+    assert blocks["norm1"] == {"scale": True}
+
+
+@pytest.mark.parametrize("name", ["lars", "muon"])
+def test_every_row_freezes_and_multiplies(name):
+    params, grads = stack_of_blocks(1), stack_of_blocks(2)
+    make = partial(make_optimizer, steps=10, name=name, peak=0.1, weight_decay=0.0)
+    frozen, state = update(make(frozen=["encoder/blocks/mlp1"]), params, grads)
+    assert np.array_equal(
+        frozen["encoder"]["blocks"]["mlp1"]["kernel"],
+        params["encoder"]["blocks"]["mlp1"]["kernel"],
+    )
+    assert not any(leaf.shape == (3, 6, 10) for leaf in jax.tree.leaves(state))
+    whole, _ = update(make(clip=None), params, grads)
+    part, _ = update(make(clip=None, multipliers={"encoder": 0.5}), params, grads)
+    steps, halves = (
+        jax.tree.map(jnp.subtract, moved["encoder"], params["encoder"])
+        for moved in (whole, part)
+    )
+    wanted = jax.tree.map(lambda step: 0.5 * step, steps)
+    chex.assert_trees_all_close(halves, wanted, atol=5e-6)
+    assert jax.tree.all(jax.tree.map(lambda step: jnp.abs(step).max() > 1e-5, steps))
+
+
+def test_momentum_where_there_is_none_is_refused():
+    with pytest.raises(InputRefusedError, match=r"adamw: wanted no momentum .*0\.9"):
+        make_optimizer(steps=10, momentum=0.9)

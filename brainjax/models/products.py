@@ -7,8 +7,6 @@ compute type, and a layer keeps nothing but its input. Only reverse-mode derivat
 (`jax.grad`, `jax.vjp`) exist.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -32,6 +30,8 @@ class LayerNorm(nnx.LayerNorm):
 
     def __call__(self, inputs: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Gives normalised cells, scaled and shifted, in the layer's compute type."""
+        assert self.scale is not None, "never made without"
+        assert self.bias is not None, "never made without"
         outputs = normalise(inputs, self.scale[...], self.bias[...], self.epsilon)
         return outputs.astype(self.dtype or inputs.dtype)
 
@@ -92,7 +92,7 @@ def _gelu_backward(cells, slope):
 gelu.defvjp(lambda cells: (gelu(cells), cells), _gelu_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@jax.custom_vjp
 def normalise(
     cells: Float[Array, "*b d"],
     scale: Float[Array, " d"],
@@ -107,17 +107,18 @@ def normalise(
 
 
 def _normalise_forward(cells, scale, bias, epsilon):
-    return normalise(cells, scale, bias, epsilon), (cells, scale)
+    return normalise(cells, scale, bias, epsilon), (cells, scale, epsilon)
 
 
-def _normalise_backward(epsilon, saved, slope):
-    cells, scale = saved
+def _normalise_backward(saved, slope):
+    cells, scale, epsilon = saved
     standard, steep = _standard(cells, epsilon)
     slope = _widen(slope)
     inner = slope * scale
     own = (inner * standard).mean(axis=-1, keepdims=True)
     to_cells = steep * (inner - inner.mean(axis=-1, keepdims=True) - standard * own)
-    return to_cells.astype(cells.dtype), _sum_rows(slope * standard), _sum_rows(slope)
+    to_scale, to_bias = _sum_rows(slope * standard), _sum_rows(slope)
+    return to_cells.astype(cells.dtype), to_scale, to_bias, jnp.zeros_like(epsilon)
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)

@@ -26,8 +26,11 @@ REMAT_POLICIES = (
     "dots_with_no_batch_dims_saveable",
     "checkpoint_dots_with_no_batch_dims",
 )
-"""Policies that `remat` may name: "products" saves what the big products of a block give
-and computes norms, GELU and softmax again; the others are `jax.checkpoint_policies`."""
+"""Policies that `remat` may name.
+
+"products" saves what the big products of a block give, and computes norms, GELU and
+softmax again; the others are of `jax.checkpoint_policies`.
+"""
 
 LAYER_NORM_EPSILON = 1e-5
 

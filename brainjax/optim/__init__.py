@@ -1,10 +1,9 @@
 """Optimisers, their schedule, and what does not move.
 
 Paths of parameters are written with slashes: "encoder/blocks/mlp/kernel". A prefix such
-as "encoder" stands for everything below it.
+as "encoder" stands for everything below it. The optimisers themselves: `rows.py`.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +13,17 @@ import optax
 from jaxtyping import Array, Bool
 
 from brainjax.errors import InputRefusedError
+from brainjax.optim.paths import check_prefixes, longest, map_paths
+from brainjax.optim.rows import MOMENTUM, OPTIMIZERS
 
-DECAYED = ("kernel",)
-"""Names of the matrices that weight decay acts on.
-
-A name, not a rank: stacked blocks give biases and norms a second dimension. Biases,
-norm scales, position embeddings and tokens are therefore never decayed.
-"""
+__all__ = [
+    "OPTIMIZERS",
+    "Optimizer",
+    "check_prefixes",
+    "make_optimizer",
+    "skip_nonfinite",
+    "warmup_cosine",
+]
 
 
 class Optimizer(NamedTuple):
@@ -41,15 +44,18 @@ def make_optimizer(
     clip: float | None = 1.0,
     b1: float = 0.9,
     b2: float = 0.999,
+    momentum: float | None = None,
     frozen: Sequence[str] = (),
     multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """Makes a row of OPTIMIZERS with clipping, schedule, decay and frozen parts.
 
     peak, warmup, steps, final: as in `warmup_cosine`. weight_decay: None is the row's
-    own (adamw 0.05, adam 0). clip: largest global norm of the gradient of what is
-    trained. frozen: prefixes that do not move, are not decayed and have no optimiser
-    state. multipliers: learning rate times this, by prefix; the longest one counts.
+    own (adamw and muon 0.05, adam 0, lars 1e-6). b1, b2: of Adam's two means, in muon
+    too. momentum: of lars and muon; None is the row's own (0.9, 0.95). clip: largest
+    global norm of the gradient of what is trained. frozen: prefixes that do not move,
+    are not decayed and have no optimiser state. multipliers: learning rate times this,
+    by prefix; the longest one counts.
 
     Raises InputRefusedError for an unknown name; for an unknown prefix when the
     transform's `init` sees the parameters.
@@ -58,17 +64,23 @@ def make_optimizer(
         raise InputRefusedError(f"optimizer: wanted one of {[*OPTIMIZERS]}, got {name}")
     schedule = warmup_cosine(peak=peak, warmup=warmup, steps=steps, final=final)
     factors = dict(multipliers or {})
+    if momentum is not None and name not in MOMENTUM:
+        raise InputRefusedError(
+            f"optimizer {name}: wanted no momentum (it has b1), got {momentum}"
+        )
+    rate = optax.scale_by_learning_rate(schedule)
     trained = optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        OPTIMIZERS[name](b1=b1, b2=b2, weight_decay=weight_decay),
-        optax.scale_by_learning_rate(schedule),
+        *OPTIMIZERS[name](
+            rate, b1=b1, b2=b2, weight_decay=weight_decay, momentum=momentum
+        ),
         optax.stateless(lambda updates, _: _multiply(updates, factors)),
     )
 
     def label(params: Any) -> Any:
         check_prefixes(params, [*frozen, *factors])
-        return _map_paths(
-            lambda path, _: "frozen" if _longest(path, frozen) else "trained", params
+        return map_paths(
+            lambda path, _: "frozen" if longest(path, frozen) else "trained", params
         )
 
     transform = optax.partition({"trained": trained, "frozen": _stand_still()}, label)
@@ -115,43 +127,6 @@ def skip_nonfinite(
     }
 
 
-def check_prefixes(params: Any, prefixes: Sequence[str]) -> None:
-    """Raises InputRefusedError, with the near miss, for a prefix nothing is under."""
-    paths: list[str] = []
-    _map_paths(lambda path, _: paths.append(path), params)
-    for prefix in prefixes:
-        if not any(_under(path, prefix) for path in paths):
-            parts = (path.split("/") for path in paths)
-            known = {"/".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
-            near = difflib.get_close_matches(prefix, sorted(known), 1, cutoff=0.0)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputRefusedError(
-                f"parameters: wanted a path, got {prefix}, which none has{hint}"
-            )
-
-
-def _adamw(
-    *, b1: float, b2: float, weight_decay: float | None
-) -> optax.GradientTransformation:
-    decay = 0.05 if weight_decay is None else weight_decay
-    return optax.chain(
-        optax.scale_by_adam(b1, b2), optax.add_decayed_weights(decay, mask=_decayed)
-    )
-
-
-def _adam(
-    *, b1: float, b2: float, weight_decay: float | None
-) -> optax.GradientTransformation:
-    if weight_decay:
-        raise InputRefusedError(
-            f"optimizer adam: wanted weight_decay 0, got {weight_decay}; use adamw"
-        )
-    return optax.scale_by_adam(b1, b2)
-
-
-OPTIMIZERS = {"adamw": _adamw, "adam": _adam}
-
-
 def _stand_still() -> optax.GradientTransformation:
     # Minus zero: adding plus zero would turn a parameter of -0.0 into 0.0.
     return optax.stateless(
@@ -159,28 +134,7 @@ def _stand_still() -> optax.GradientTransformation:
     )
 
 
-def _decayed(params: Any) -> Any:
-    return _map_paths(lambda path, _: path.split("/")[-1] in DECAYED, params)
-
-
 def _multiply(updates: Any, factors: Mapping[str, float]) -> Any:
-    return _map_paths(
-        lambda path, u: u * factors.get(_longest(path, factors) or "", 1.0), updates
-    )
-
-
-def _longest(path: str, prefixes: Sequence[str] | Mapping[str, float]) -> str | None:
-    return max((p for p in prefixes if _under(path, p)), key=len, default=None)
-
-
-def _under(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith(prefix.rstrip("/") + "/")
-
-
-def _map_paths(function: Any, tree: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: function(
-            jax.tree_util.keystr(path, simple=True, separator="/"), leaf
-        ),
-        tree,
+    return map_paths(
+        lambda path, u: u * factors.get(longest(path, factors) or "", 1.0), updates
     )
