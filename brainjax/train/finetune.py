@@ -1,5 +1,6 @@
 """Fine-tuning: one task from labelled scans, pretrained encoder or from scratch."""
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,11 +96,11 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
     validate.log = session.log
     if session.finished:
         return folder
-    scans = _open_scans(plan, session, seed=config.seed)
     update = make_finetune_update(
         blueprint, plan.augmentation, plan.task, seed=config.seed
     )
-    state = session.run(update, scans)
+    with closing(_open_scans(plan, session, seed=config.seed)) as scans:
+        state = session.run(update, scans)
     best = session.checkpoints.best_step()
     facts = {
         "init": plan.donor.folder.name if plan.donor else "scratch",

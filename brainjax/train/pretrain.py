@@ -1,5 +1,6 @@
 """Pretraining by contrast: SimCLR on unlabelled scans, config to run folder."""
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,9 @@ def pretrain(config: Config, workdir: str | Path) -> RunFolder:
     features = FrozenFeatures(dataset, split, blueprint.graphdef, tuple(config.view))
     probe = construct("probe", Probe, features, session.log, **config.probe)
     update = parts.compile(session.micro_batch)
-    scans = _open_scans(config, dataset, split, session)
-    state = session.run(update, scans, hooks=[probe])
+    # Closed before the probe's last word: two batches ahead would stay on the devices.
+    with closing(_open_scans(config, dataset, split, session, parts)) as scans:
+        state = session.run(update, scans, hooks=[probe])
     write_views(folder, dataset, split.train, augmentation, seed=config.seed)
     features.write(folder, state)
     facts = {
@@ -104,7 +106,11 @@ def _describe(config: Config, dataset: RecordDataset, split: Split) -> dict[str,
 
 
 def _open_scans(
-    config: Config, dataset: RecordDataset, split: Split, session: Session
+    config: Config,
+    dataset: RecordDataset,
+    split: Split,
+    session: Session,
+    parts: Contrasting,
 ) -> Input:
     return open_input(
         dataset,
@@ -115,6 +121,7 @@ def _open_scans(
         start_step=session.start,
         mesh=session.mesh,
         micro_batches=session.micro_batches,
+        negatives=parts.negatives,
     )
 
 

@@ -72,7 +72,7 @@ class Contrasting:
                 f"got {crops}"
             )
         self.blueprint, self.mesh = blueprint, blueprint.mesh
-        self.within = negatives == "within"
+        self.negatives = negatives
         self.draw = partial(paired_views, augmentation=augmentation, seed=seed)
         self.contrast = partial(
             contrast,
@@ -139,7 +139,7 @@ class Contrasting:
         """Gives the loss of projected views, and statistics and metrics with it."""
         pairs = projected.reshape(-1, 2, projected.shape[-1])
         # Within a scan, a scan is its own kind, whoever its subject is.
-        ids = batch["positions" if self.within else "subjects"]
+        ids = batch["positions" if self.negatives == "within" else "subjects"]
         result = self.contrast(pairs[:, 0], pairs[:, 1], jnp.repeat(ids, self.crops))
         return result.loss, (batch_stats, result.metrics)
 
