@@ -345,3 +345,66 @@ def test_kill_9_while_saving_loses_no_finished_step(tmp_path, after):
     assert back.extra == {"s": back.step}
     assert np.unique(np.asarray(back.state["a"])).tolist() == [back.step]
     json.loads((tmp_path / str(back.step) / INTEGRITY).read_text())
+
+
+FULL = """
+import os, resource, sys
+import jax, jax.numpy as jnp, numpy as np
+from brainjax.checkpoint import Checkpoints
+
+def state(step):
+    draw = np.random.default_rng(step).random((512, 512), np.float32)
+    return {"a": jnp.asarray(draw)}
+
+folder, kind = sys.argv[1], sys.argv[2]
+checkpoints = Checkpoints(folder + "/run")
+checkpoints.save(10, state(10), {"step": 10}, wait=True)
+if kind == "disk":
+    left = os.statvfs(folder)
+    with open(folder + "/ballast", "wb") as file:
+        file.write(bytes(left.f_bavail * left.f_bsize - 300_000))
+else:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+checkpoints.save(20, state(20), {"step": 20})
+try:
+    checkpoints.wait()
+except OSError as error:
+    print(" ".join(str(error).split()))
+if kind == "disk":
+    os.remove(folder + "/ballast")
+else:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+again = Checkpoints(folder + "/run")
+back = again.restore({"a": jax.ShapeDtypeStruct((512, 512), jnp.float32)})
+assert np.array_equal(back.state["a"], state(10)["a"])
+again.save(20, state(20), {"step": 20}, wait=True)
+print(back.step, again.steps(), sorted(os.listdir(folder + "/run")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("disk", "No space left"), ("limit", "File too large")]
+)
+def test_a_full_disk_keeps_what_was_saved(kind, reason, tmp_path):
+    command = [sys.executable, "-c", FULL, str(tmp_path), kind]
+    if kind == "disk":
+        mount = 'mount -t tmpfs -o size=4m tmpfs "$0"'
+        own = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+        try:
+            subprocess.run([*own, mount, str(tmp_path)], check=True, timeout=10)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("a small file system cannot be mounted here")
+        command = [*own, f'{mount} && exec "$@"', str(tmp_path), *command]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    error, after = done.stdout.splitlines(), done.stderr
+    assert done.returncode == 0, after
+    assert "a step was not saved; the newest that is: 10" in error[0]
+    assert reason in error[0]
+    assert error[1] == "10 [10, 20] ['10', '20']"

@@ -43,6 +43,10 @@ from brainjax.parallel import first_does, is_first
 log = logging.getLogger("brainjax")
 
 
+class SaveError(OSError):
+    """A step could not be saved, for want of space for one; those before it are."""
+
+
 class Restored(NamedTuple):
     """What a checkpoint gives back.
 
@@ -194,13 +198,13 @@ class Checkpoints:
         """Blocks until the save in flight is on disk and hashed; raises its error."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.result()
+            self._outcome(pending)
             first_does(lambda: None)  # nobody looks before process 0 has hashed
 
     def check(self) -> None:
         """Raises the error of a save that has failed meanwhile; waits for none."""
         if self._pending is not None and self._pending.done():
-            self._pending.result()
+            self._outcome(self._pending)
 
     def close(self) -> None:
         """Waits for the save in flight and frees the writer."""
@@ -210,6 +214,16 @@ class Checkpoints:
             self._thread.shutdown()
             if self._writer is not None:
                 self._writer.close()
+
+    def _outcome(self, saving: Future) -> None:
+        try:
+            saving.result()
+        except Exception as error:
+            newest = max(self._steps(), default="none")
+            raise SaveError(
+                f"{self.folder}: a step was not saved; the newest that is: {newest} "
+                f"({type(error).__name__}: {error})"
+            ) from error
 
     def _finish(self, step: int, response: Any) -> None:
         response.result()  # of several processes: once all have written their parts
