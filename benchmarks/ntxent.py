@@ -6,14 +6,17 @@ python benchmarks/ntxent.py --forms gather ring --devices 8   simulated devices 
 
 Every side lives in a process of its own, made for one batch, and the sides of a batch
 take turns, so that a busy machine slows all. They start from the same numbers, every
-row a subject of its own, and must come to the same loss and slope. PyTorch's side is
-the usual NT-Xent: one matrix and a cross-entropy. Three measures of memory: what the
+row a subject of its own, and must come to the same loss and slope; ours without the
+metrics that training also asks for, unless --metrics. PyTorch's side is the usual
+NT-Xent: one matrix and a cross-entropy. Beside the time that passed stands that of the
+processor's cores, which a busy machine changes less. Three measures of memory: what the
 compiled program needs (arguments, outputs, temporaries; per device), by how much the
 process grew while it ran (inputs there before), and on an accelerator the peak that its
 allocator saw. A side whose matrix would not fit is left out: see --plain-up-to.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -49,6 +52,21 @@ def embeddings(pairs: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     return first, first + random.normal(size=(pairs, dim)).astype(np.float32)
 
 
+class Clock:
+    """Seconds since this was made: that passed, and that the cores were at work."""
+
+    def __init__(self):
+        self._begun = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """Gives both."""
+        passed, worked = self._begun
+        return {
+            "seconds": time.perf_counter() - passed,
+            "core_seconds": time.process_time() - worked,
+        }
+
+
 class Growth:
     """By how many bytes this process grew at its largest, since this was made."""
 
@@ -82,6 +100,7 @@ def work(
     devices: int,
     block: int | None,
     device: str,
+    metrics: bool,
 ) -> None:
     """Serves one form of ours at one batch: {"ask": "seconds"} or {"ask": "facts"}."""
     import jax
@@ -101,7 +120,7 @@ def work(
     inputs = jax.device_put((*embeddings(pairs, dim), subjects), rows)
 
     def loss(first, second, subjects):
-        return contrast(
+        found = contrast(
             first,
             second,
             subjects,
@@ -110,6 +129,7 @@ def work(
             mesh=mesh if across else None,
             block=block,
         )
+        return found.loss, found.metrics if metrics else {}
 
     begun = time.perf_counter()
     step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -124,9 +144,9 @@ def work(
 
     def answer(ask: str) -> dict[str, Any]:
         if ask == "seconds":
-            begun = time.perf_counter()
+            clock = Clock()
             jax.block_until_ready(run(*inputs))
-            return {"seconds": time.perf_counter() - begun}
+            return clock.read()
         stats = jax.devices()[0].memory_stats() or {}
         return {
             **found,
@@ -154,6 +174,7 @@ def sides_of(options: argparse.Namespace, pairs: int) -> dict[str, Peer]:
             continue
         devices = options.devices if across else 1
         words = {**shared, "form": form, "block": options.block, "devices": devices}
+        words["metrics"] = options.metrics
         sides[form] = Peer(sys.executable, "ntxent.py", "--serve", json.dumps(words))
     if options.peer_python and pairs <= options.plain_up_to:
         for form in options.peer_forms:
@@ -166,15 +187,20 @@ def sides_of(options: argparse.Namespace, pairs: int) -> dict[str, Peer]:
 def measure(options: argparse.Namespace, pairs: int) -> Report:
     """Gives time and memory of every side at one batch."""
     sides = sides_of(options, pairs)
-    turns = {
-        name: lambda side=side: side.ask(ask="seconds")["seconds"]
-        for name, side in sides.items()
-    }
+    cores: dict[str, list[float]] = {name: [] for name in sides}
+
+    def turn(name: str) -> float:
+        answer = sides[name].ask(ask="seconds")
+        cores[name].append(answer["core_seconds"])
+        return answer["seconds"]
+
+    turns = {name: functools.partial(turn, name) for name in sides}
     seconds = take_turns(turns, options.repeats)
     report: Report = {"pairs": pairs, "sides": {}}
     for name, side in sides.items():
         found = {**side.ask(ask="facts"), **side.versions}
         found |= {"seconds": summary(seconds[name]), "all_seconds": seconds[name]}
+        found["core_seconds"] = summary(cores[name])
         if "plain" in sides:
             found["plain_over_this"] = ratio(seconds["plain"], seconds[name])
         report["sides"][name] = found
@@ -205,13 +231,14 @@ def markdown(report: Report) -> str:
                     f"{batch['pairs']:,}",
                     name,
                     span(side["all_seconds"], digits=3),
+                    side["core_seconds"]["median"],
                     faster,
                     *(f"{b / MIB:,.0f}" if b else "" for b in (*memory, peak)),
                     side["compile_s"] or "",
                 ]
             )
-    heads = ["pairs", "form", "forward + backward, s", "plain / this", "program, MiB"]
-    heads += ["process grew, MiB", "device peak, MiB", "compiling, s"]
+    heads = ["pairs", "form", "forward + backward, s", "of cores, s", "plain / this"]
+    heads += ["program, MiB", "process grew, MiB", "device peak, MiB", "compiling, s"]
     return f"{report['machine']}, load {report['load'][0]}\n\n" + table(heads, rows)
 
 
@@ -228,6 +255,7 @@ def main() -> None:
     add("--dim", type=int, default=128)
     add("--temperature", type=float, default=0.1)
     add("--block", type=int, help="rows and columns of a block; else as in training")
+    add("--metrics", action="store_true", help="with the metrics of training")
     add("--plain-up-to", type=int, help="largest batch of the forms with one matrix")
     add("--peer-forms", nargs="+", default=["eager"], help="eager, compile")
     options = start(parser)

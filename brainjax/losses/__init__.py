@@ -1,4 +1,4 @@
-"""Losses: NT-Xent for pairs of views, and masked losses of labelled samples."""
+"""Losses: NT-Xent for pairs of views, on any mesh, and losses of labelled samples."""
 
 from brainjax.losses.contrast import Contrast, contrast
 from brainjax.losses.contrastive import contrastive_metrics, has_negatives, ntxent
