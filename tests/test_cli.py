@@ -1,14 +1,21 @@
 """The command line from raw scans to answers, with good input and with bad."""
 
+import argparse
 import csv
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import pytest
 
 from brainjax.cli import main
+from brainjax.cli.processes import CUSTOMARY, read_words
+from brainjax.errors import InputRefusedError
 from tests.train.configs import CONFIGS
 
 TINY = [
@@ -20,6 +27,7 @@ TINY = [
     "--config.train.save_every=2",
     "--config.probe.every=2",
 ]
+JOINING = ["--coordinator", "h:1", "--processes", "2", "--process-index", "0"]
 TINY_AGE = [word for word in TINY if "view" not in word and "encoder" not in word]
 
 
@@ -257,3 +265,97 @@ def test_a_repeating_failure_is_said_once_and_traceback_follows_any_verb(
 def test_doctor_is_content_here(capsys):
     assert main(["doctor"]) == 0
     assert "jax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--processes", "4"], "got no --coordinator and no --process-index"),
+        (["--coordinator", "localhost:1"], "got no --processes and no --process-index"),
+        (["--process-index", "0"], "got no --coordinator and no --processes"),
+        (["--processes", "auto", "--process-index", "0"], "wanted it alone"),
+        ([*JOINING[:4], "--process-index", "2"], "process index: wanted 0 to 1, got 2"),
+        (
+            [*JOINING[:3], "two", *JOINING[4:]],
+            "--processes: wanted a number, got 'two'",
+        ),
+        (["--coordinator", "localhost", *JOINING[2:]], "wanted host:port"),
+    ],
+)
+def test_half_a_start_of_processes_is_refused(words, wanted, tmp_path, capsys):
+    config = ["--config", str(CONFIGS / "quickstart.py")]
+    workdir = ["--workdir", str(tmp_path / "run")]
+    assert main(["pretrain", *config, *workdir, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("brainjax pretrain: ")
+    assert wanted in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_environment_says_who_a_process_is():
+    options = argparse.Namespace(processes="auto", coordinator=None, process_index=None)
+    said = dict(zip(CUSTOMARY, ("host:8476", "4", "3"), strict=True))
+    wanted = {"coordinator": "host:8476", "processes": 4, "index": 3}
+    assert read_words(options, said) == wanted
+    assert read_words(options, {}) == {}  # jax looks for a cluster
+    del said["JAX_PROCESS_ID"]
+    with pytest.raises(InputRefusedError, match="got no JAX_PROCESS_ID"):
+        read_words(options, said)
+    options.processes = None
+    assert read_words(options, {"JAX_PROCESS_ID": "3"}) is None
+
+
+WAIT = """
+import sys
+from brainjax.cli import main, processes
+read = processes.read_words
+def hasty(*words):
+    found = read(*words)
+    return found and {**found, "patience": 2}
+processes.read_words = hasty
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def join_alone(*words: str) -> tuple[int, list[str]]:
+    """Gives exit code and stderr of a process that is one of several, alone."""
+    config = ["--config", str(CONFIGS / "quickstart.py"), "--workdir", "/nowhere"]
+    kept = {name: v for name, v in os.environ.items() if name not in CUSTOMARY}
+    done = subprocess.run(
+        [sys.executable, "-c", WAIT, "pretrain", *config, *words],
+        env={**kept, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_a_cluster_that_is_not_there_is_one_line():
+    code, (line,) = join_alone("--processes", "auto")
+    assert code == 2
+    assert "wanted a cluster that jax knows (Cloud TPU, SLURM" in line
+
+
+def test_a_coordinator_that_does_not_answer_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))  # and does not listen
+        coordinator = f"localhost:{taken.getsockname()[1]}"
+        words = ["--coordinator", coordinator, *JOINING[2:4]]
+        code, (line,) = join_alone(*words, "--process-index", "1")
+    assert code == 2
+    wanted = f"coordinator {coordinator}: wanted process 0 to answer within 2 s"
+    assert line.startswith(f"brainjax pretrain: {wanted}")
+
+
+def test_processes_that_do_not_come_are_one_line():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    code, lines = join_alone("--coordinator", coordinator, *JOINING[2:])
+    assert code == 1
+    assert lines[-1] == (
+        "brainjax pretrain: stopped: not all processes came to the coordinator in "
+        "time (see above)"
+    )
