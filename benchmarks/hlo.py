@@ -231,8 +231,14 @@ class Product(NamedTuple):
 
 
 def product(running: Running) -> Product | None:
-    """Reads a matrix product: a `dot`, or a call of cuBLAS; None for all else."""
+    """Reads a matrix product: a `dot`, or a call of cuBLAS; None for all else.
+
+    A call of cuDNN's fused attention counts as its products together: two forward, five
+    backward, as one of the two forward is done again.
+    """
     line = running.instruction
+    if line.target.startswith("__cudnn$fmha"):
+        return _attention(line)
     if line.opcode == "dot":
         found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line.rest)
     elif line.target.startswith("__cublas"):
@@ -246,6 +252,17 @@ def product(running: Running) -> Product | None:
     deep = math.prod(left.sizes[axis] for axis in axes)
     flops = 2 * math.prod(result.sizes) * deep
     return Product(left.dtype, right.dtype, result.dtype, flops)
+
+
+def _attention(line: Instruction) -> Product:
+    found = re.search(
+        r'"intermediate_tensor_shape".*?"dimensions":\s*\[([^\]]*)\]', line.rest
+    )
+    weights = math.prod(map(int, re.findall(r"\d+", found[1] if found else "0")))
+    result = line.shapes[0]
+    products = 5 if line.target.endswith("Backward") else 2
+    flops = 2 * products * weights * result.sizes[-1]
+    return Product(result.dtype, result.dtype, result.dtype, flops)
 
 
 def _parse(line: str) -> Instruction:

@@ -62,7 +62,7 @@ def kind_of(line: Instruction, program: Program) -> str:
         return "products"
     if "fmha" in line.target:
         return "fused attention"
-    if "random_views" in line.source or "/vmap()/" in line.source.partition("jvp")[0]:
+    if "augment" in line.source or is_of_views(line):
         return "augmentation"
     if "dynamic-update-slice" in opcodes:
         return "storing for the backward pass, or a stack"
@@ -76,6 +76,11 @@ def kind_of(line: Instruction, program: Program) -> str:
     if line.opcode in COPYING or work <= set(COPYING) or "transpose" in line.name:
         return "copies and transposes"
     return "converts" if not work or line.opcode == "convert" else "elementwise"
+
+
+def is_of_views(line: Instruction) -> bool:
+    """Says whether an instruction makes views: mapped over scans, not in a block."""
+    return "vmap(" in line.source and "closed_call" not in line.source
 
 
 def product_of_library(line: Instruction) -> bool:
