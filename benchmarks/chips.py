@@ -1,4 +1,4 @@
-"""What the makers state of their chips, for the arithmetic on paper.
+"""What the makers state of their chips, and the arithmetic of the wire on paper.
 
 Sources: NVIDIA's data sheets of H100 SXM and H200 SXM (dense bf16, HBM, NVLink 900 GB/s
 both ways) and of its DGX systems (one 400 Gb/s InfiniBand adapter a GPU); Google
@@ -33,3 +33,38 @@ CHIPS = {
     "v5p": Chip(459e12, 95 * GIGA, 2.765 * TERA, 600 * GIGA, 8960, 6.2 * GIGA),
     "v6e": Chip(918e12, 32 * GIGA, 1.638 * TERA, 400 * GIGA, 256, 12.5 * GIGA),
 }
+
+
+def gradient_bytes(parameters: float, data: int, fsdp: int) -> float:
+    """Gives on paper what a device sends for the parameters in a step, in float32.
+
+    Parameters split over fsdp are gathered once; gradients are summed over all devices,
+    by an all-reduce of which each keeps its part.
+    """
+    size, devices = 4 * parameters, data * fsdp
+    return size * (fsdp - 1) / fsdp + 2 * size * (devices - 1) / devices
+
+
+def loss_bytes(form: str, scans: int, devices: int, width: int) -> float:
+    """Gives on paper what a device sends for the loss in a step, in float32.
+
+    scans: of one device. Gather: both views' embeddings forward, their gradients back,
+    each (D - 1) shares. Ring: a block and its gradient go once around, and forward.
+    """
+    share = 2 * scans * width * 4
+    passes = {"gather": 2, "ring": 3}[form]
+    return passes * share * (devices - 1)
+
+
+def wire_seconds(sent: float, devices: int, chip: str, *, ring: bool = False) -> float:
+    """Gives how long a device takes to send bytes to the others of a pod.
+
+    Within a domain of chips at the near speed. Beyond it, the chips of a domain share
+    the work: of what goes round a whole pod each sends 1/domain; of a ring of
+    neighbours, the chip at the domain's edge sends all.
+    """
+    c = CHIPS[chip]
+    if devices <= c.domain:
+        return sent / c.wire
+    far = sent if ring else sent / c.domain
+    return sent / c.wire + far / c.far

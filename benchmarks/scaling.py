@@ -22,7 +22,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from chips import CHIPS
+from chips import CHIPS, gradient_bytes, loss_bytes, wire_seconds
 from common import Report, by_device, facts, standard_arguments, start, table, write
 from hlo import Program, Traffic, traffic
 from pretraining import overrides_of, plan_step, step_arguments
@@ -92,41 +92,6 @@ def purpose(each: Traffic) -> str:
     if "take" in each.source or "exchange" in each.source:
         return "rows"
     return "parameters and rest"
-
-
-def gradient_bytes(parameters: float, data: int, fsdp: int) -> float:
-    """Gives on paper what a device sends for the parameters in a step, in float32.
-
-    Parameters split over fsdp are gathered once; gradients are summed over all devices,
-    by an all-reduce of which each keeps its part.
-    """
-    size, devices = 4 * parameters, data * fsdp
-    return size * (fsdp - 1) / fsdp + 2 * size * (devices - 1) / devices
-
-
-def loss_bytes(form: str, scans: int, devices: int, width: int) -> float:
-    """Gives on paper what a device sends for the loss in a step, in float32.
-
-    scans: of one device. Gather: both views' embeddings forward, their gradients back,
-    each (D - 1) shares. Ring: a block and its gradient go once around, and forward.
-    """
-    share = 2 * scans * width * 4
-    passes = {"gather": 2, "ring": 3}[form]
-    return passes * share * (devices - 1)
-
-
-def wire_seconds(sent: float, devices: int, chip: str, *, ring: bool = False) -> float:
-    """Gives how long a device takes to send bytes to the others of a pod.
-
-    Within a domain of chips at the near speed. Beyond it, the chips of a domain share
-    the work: of what goes round a whole pod each sends 1/domain; of a ring of
-    neighbours, the chip at the domain's edge sends all.
-    """
-    c = CHIPS[chip]
-    if devices <= c.domain:
-        return sent / c.wire
-    far = sent if ring else sent / c.domain
-    return sent / c.wire + far / c.far
 
 
 def pod(chip: str, devices: int, options: argparse.Namespace) -> Report:

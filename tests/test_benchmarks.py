@@ -114,11 +114,11 @@ def hlo(monkeypatch):
 
 
 @pytest.fixture
-def scaling(monkeypatch):
+def chips(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import scaling
+    import chips
 
-    return scaling
+    return chips
 
 
 def run(code: str, *arguments: str, **environment: str) -> str:
@@ -212,21 +212,21 @@ ENTRY %main (q: bf16[16,12,216,64]) -> bf16[16,12,216,64] {{
     assert (found["a"].flops, found["b"].flops) == (2 * once, 5 * once)
 
 
-def test_the_paper_of_scaling(scaling):
-    assert scaling.gradient_bytes(1000, 1, 1) == 0
-    assert scaling.gradient_bytes(1000, 4, 1) == 2 * 4000 * 3 / 4
+def test_the_paper_of_the_wire(chips):
+    assert chips.gradient_bytes(1000, 1, 1) == 0
+    assert chips.gradient_bytes(1000, 4, 1) == 2 * 4000 * 3 / 4
     # Gathered, and summed.
-    assert scaling.gradient_bytes(1000, 1, 4) == 3 * 4000 * 3 / 4
-    gather, ring = (scaling.loss_bytes(f, 64, 8, 128) for f in ("gather", "ring"))
+    assert chips.gradient_bytes(1000, 1, 4) == 3 * 4000 * 3 / 4
+    gather, ring = (chips.loss_bytes(f, 64, 8, 128) for f in ("gather", "ring"))
     assert gather == 2 * 7 * 2 * 64 * 128 * 4
     assert ring == 1.5 * gather
 
 
-def test_the_wire_of_a_pod_is_slower_beyond_a_machine(scaling):
-    near, far = (scaling.wire_seconds(1e9, n, "h200") for n in (8, 16))
+def test_the_wire_of_a_pod_is_slower_beyond_a_machine(chips):
+    near, far = (chips.wire_seconds(1e9, n, "h200") for n in (8, 16))
     assert near == 1e9 / 450e9
     assert far == near + 1e9 / 8 / 50e9
-    assert scaling.wire_seconds(1e9, 16, "h200", ring=True) == near + 1e9 / 50e9
+    assert chips.wire_seconds(1e9, 16, "h200", ring=True) == near + 1e9 / 50e9
 
 
 def test_every_benchmark_says_what_it_does_without_torch():
