@@ -29,6 +29,7 @@ from brainjax.train.caching import (
     unweave,
     weave,
 )
+from brainjax.train.loop import InFlight
 from brainjax.train.state import Blueprint, State
 from brainjax.train.views import paired_views, single_views, stored_volumes
 
@@ -235,7 +236,8 @@ class _StreamedUpdate:
 
         def add(total, params, stats, micro, cotangent):
             slope = pull(embed, params, stats, micro, cotangent)
-            return jax.tree.map(jnp.add, total, slope)
+            # The sum is donated onwards; a scalar says when this one is done.
+            return jax.tree.map(jnp.add, total, slope), cotangent.sum()
 
         def join(params, stats, features, ids):
             batch = {name: _weave_rows(rows) for name, rows in ids.items()}
@@ -251,24 +253,28 @@ class _StreamedUpdate:
             lambda params: jax.tree.map(jnp.zeros_like, params[ENCODER]),
             out_shardings=encoder,
         )
-        self._add = jax.jit(add, donate_argnums=0, out_shardings=encoder)
+        self._add = jax.jit(
+            add, donate_argnums=0, out_shardings=(encoder, replicated(mesh))
+        )
         self._finish = jax.jit(
             finish, donate_argnums=0, out_shardings=(places, replicated(mesh))
         )
 
     def __call__(self, state: State, batch: Any) -> tuple[State, dict]:
         params, first = state["params"], state["batch_stats"]
-        stats, features = first, []
+        stats, features, started = first, [], InFlight()
         ids: dict[str, list] = {"subjects": [], "positions": []}
         for micro in batch.first:
             rows, stats = self._embed(params, stats, micro)
             features.append(rows)
+            started.add(rows)
             for name, found in ids.items():
                 found.append(micro[name])
         found = self._join(params, stats, features, ids)
         total = self._nothing(params)
         for micro, cotangent in zip(batch.second, found.cotangents, strict=True):
-            total = self._add(total, params, first, micro, cotangent)
+            total, done = self._add(total, params, first, micro, cotangent)
+            started.add(done)
         return self._finish(state, found.others, total, found.outcome)
 
 
