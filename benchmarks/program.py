@@ -142,7 +142,7 @@ def findings(places: Counter, flops: int, size: int) -> list[str]:
 def roofline(report: Report, chip: str) -> Report:
     """Gives seconds of a step by the data sheet: products, memory, and both."""
     flops, size = sum(report["flops"].values()), sum(report["bytes"].values())
-    products = report["bytes"].get("products", 0)
+    products = sum(report["bytes"].get(kind, 0) for kind in NEEDED)
     compute, memory = flops / RATE, size / CHIPS[chip].memory_speed
     # A product hides its own bytes; all else waits for memory.
     apart = (size - products) / CHIPS[chip].memory_speed
