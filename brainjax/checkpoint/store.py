@@ -151,7 +151,12 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Lists the finished steps, oldest first; touches no array."""
-        return first_does(self._steps)
+        return first_does(self.listed)
+
+    def listed(self) -> list[int]:
+        """Lists the finished steps as this process alone sees them."""
+        found = (step for step in self._on_disk() if self._finished(step))
+        return [step for step in found if step not in self._damaged]
 
     def latest(self) -> int | None:
         """Gives the newest finished step, or None; its hashes are not checked here."""
@@ -219,7 +224,7 @@ class Checkpoints:
         try:
             saving.result()
         except Exception as error:
-            newest = max(self._steps(), default="none")
+            newest = max(self.listed(), default="none")
             raise SaveError(
                 f"{self.folder}: a step was not saved; the newest that is: {newest} "
                 f"({type(error).__name__}: {error})"
@@ -233,7 +238,7 @@ class Checkpoints:
     def _find_intact(self, step: int | None) -> tuple[int, str]:
         """Gives the newest step whose hashes hold (or `step`), and its hash."""
         reasons = []
-        for number in self._steps()[::-1] if step is None else [step]:
+        for number in self.listed()[::-1] if step is None else [step]:
             try:
                 return number, verify(self.folder / str(number))
             except DamagedError as error:
@@ -242,10 +247,6 @@ class Checkpoints:
                 log.warning("%s: %s", self.folder, reasons[-1])
         found = "; ".join(reasons) or "none"
         raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
-
-    def _steps(self) -> list[int]:
-        found = (step for step in self._on_disk() if self._finished(step))
-        return [step for step in found if step not in self._damaged]
 
     def _finished(self, step: int) -> bool:
         return (self.folder / str(step) / INTEGRITY).is_file()

@@ -81,7 +81,7 @@ class RunFolder:
                 f"{self.path}: holds a converted checkpoint; name it in config.init, "
                 "and choose another --workdir"
             )
-        if present is not None and Checkpoints(self.checkpoints).steps():
+        if present is not None and Checkpoints(self.checkpoints).listed():
             difference = first_difference(without(present, HOW), without(config, HOW))
             if difference:
                 key, was, asked = difference

@@ -21,6 +21,7 @@ import os, signal, sys
 from pathlib import Path
 from ml_collections import ConfigDict
 from brainjax.train import session
+from brainjax.train.pretrain import pretrain
 from tests.train.configs import tiny_pretraining
 
 data, run, encoder, stop, *words = sys.argv[1:]
