@@ -48,11 +48,12 @@ def gradient_bytes(parameters: float, data: int, fsdp: int) -> float:
 def loss_bytes(form: str, scans: int, devices: int, width: int) -> float:
     """Gives on paper what a device sends for the loss in a step, in float32.
 
-    scans: of one device. Gather: both views' embeddings forward, their gradients back,
-    each (D - 1) shares. Ring: a block and its gradient go once around, and forward.
+    scans: of one device. Gather: both views' embeddings go to all others, once; their
+    gradients are found where the embeddings are. Ring: a block goes round, once forward
+    and once backward.
     """
     share = 2 * scans * width * 4
-    passes = {"gather": 2, "ring": 3}[form]
+    passes = {"gather": 1, "ring": 2}[form]
     return passes * share * (devices - 1)
 
 

@@ -196,7 +196,8 @@ def traffic(program: Program, devices: int) -> list[Traffic]:
 
     Bytes that each device sends, B what it holds before, g the size of a group:
     all-gather B (g - 1), reduce-scatter and all-to-all B (g - 1) / g, all-reduce twice
-    that, collective-permute B. An asynchronous pair counts once.
+    that, collective-permute B. An asynchronous pair counts once; of a conditional every
+    branch does.
     """
     found = []
     for running in program.walk():

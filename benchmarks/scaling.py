@@ -87,10 +87,11 @@ def compile_step(data: int, fsdp: int, options: argparse.Namespace) -> Report:
 
 def purpose(each: Traffic) -> str:
     """Says what a collective is for: the loss, taking rows, or the parameters."""
-    if "contrast" in each.source or "ntxent" in each.source or "ring" in each.source:
-        return "loss"
-    if "take" in each.source or "exchange" in each.source:
-        return "rows"
+    if "shard_map" in each.source:
+        if each.kind == "all-to-all" or "cond/" in each.source:
+            return "rows"
+        if "all_gather" in each.source or "ppermute" in each.source:
+            return "loss"
     return "parameters and rest"
 
 
@@ -103,7 +104,7 @@ def pod(chip: str, devices: int, options: argparse.Namespace) -> Report:
     )
     parameters += 2 * math.ceil(math.log2(devices)) * LATENCY
     loss = {}
-    for form, hops in (("gather", 2 * math.log2(devices)), ("ring", 3 * devices)):
+    for form, hops in (("gather", math.log2(devices)), ("ring", 2 * devices)):
         sent = loss_bytes(form, scans, devices, width)
         ring = form == "ring"
         loss[form] = wire_seconds(sent, devices, chip, ring=ring) + hops * LATENCY
