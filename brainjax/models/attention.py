@@ -46,6 +46,7 @@ def _mix(split):
 
 def _forward(split):
     mixed, level = _mix(split)
+    mixed = checkpoint_name(mixed, "attended")
     return mixed, (split, mixed, checkpoint_name(level, "level"))
 
 

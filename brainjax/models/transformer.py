@@ -79,7 +79,7 @@ class Block(nnx.Module):
             self.attention, head=head, bfloat16=split.dtype == jnp.bfloat16
         )
         mixed = attend(split.reshape(b, n, 3, self.heads, head), form=form)
-        return self.out(checkpoint_name(mixed.reshape(b, n, d), "attended"))
+        return self.out(mixed.reshape(b, n, d))
 
 
 def layer_norm(width: int, dtype, rngs: nnx.Rngs) -> LayerNorm:
@@ -145,7 +145,7 @@ def _policy(remat: str):
 
 def _save_products(primitive, *arguments, **settings) -> bool:
     # The fused kernel's own residual has no name that we could give it.
-    if primitive.name == "dot_product_attention_fwd":
+    if primitive.name.startswith("dot_product_attention_fwd"):
         return True
     named = jax.checkpoint_policies.save_only_these_names(*SAVED)
     return bool(named(primitive, *arguments, **settings))
