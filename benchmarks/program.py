@@ -11,6 +11,7 @@ one line: what, how many bytes or FLOPs of a step, where in the model it comes f
 """
 
 import argparse
+import importlib.util
 import re
 import time
 from collections import Counter
@@ -37,14 +38,12 @@ RATE = 790e12
 def build(options: argparse.Namespace) -> tuple[str, Any]:
     """Gives the program's text in the form asked for, and the compiled one or None."""
     mesh = target_mesh(options.chip) if options.form == "target" else make_mesh()
-    step = plan_step(
-        mesh,
-        overrides_of(options),
-        batch=options.batch,
-        stored=options.stored,
-        rows=options.rows,
-    )
     platform = jax.default_backend() if options.form == "compiled" else "cuda"
+    if options.form == "lowered" and not has_cudnn():
+        print("without cuDNN its attention cannot be lowered: XLA's is shown instead")
+        platform = "rocm"  # a GPU as well, and one that has none
+    sizes = {"batch": options.batch, "stored": options.stored, "rows": options.rows}
+    step = plan_step(mesh, overrides_of(options), **sizes)
     with as_if_on(platform):
         traced = step.trace()
         if options.form == "lowered":
@@ -52,6 +51,13 @@ def build(options: argparse.Namespace) -> tuple[str, Any]:
             return lowered.as_text(dialect="hlo", debug_info=True), None
         compiled = traced.lower().compile()
     return compiled.as_text(), compiled
+
+
+def has_cudnn() -> bool:
+    """Says whether jax comes with NVIDIA's libraries here."""
+    return any(
+        map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))
+    )
 
 
 def kind_of(line: Instruction, program: Program) -> str:

@@ -46,8 +46,8 @@ def target_mesh(name: str, data: int = 1, fsdp: int = 1) -> Mesh:
 
 @contextmanager
 def as_if_on(platform: str) -> Iterator[None]:
-    """Lets what chooses by platform be traced as on another: "cpu", "cuda"."""
-    backend = "gpu" if platform == "cuda" else platform
+    """Lets what chooses by platform be traced as on another: "cpu", "cuda", "rocm"."""
+    backend = "gpu" if platform in ("cuda", "rocm") else platform
     with (
         mock.patch.object(jax, "default_backend", return_value=backend),
         traced_for(platform),
