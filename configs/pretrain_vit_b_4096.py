@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
         {
             "steps": 1_600,
             "batch": 4096,
-            "micro_batch": 64,  # scans embedded at a time: a step's memory is theirs
+            "micro_batch": 128,  # scans embedded at a time: a step's memory is theirs
             "log_every": 5,
             "save_every": 100,
             "patience": 50,  # non-finite steps in a row before the run stops
