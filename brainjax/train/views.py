@@ -68,7 +68,7 @@ def paired_views(
         return random_views(augmentation, repeated, keys, box_keys=boxes)
 
     if mesh is None:
-        return local(volumes, positions)
+        return jax.named_scope("augment")(local)(volumes, positions)
     return _on_each_device(local, mesh)(volumes, positions)
 
 
@@ -90,6 +90,7 @@ def _paired_keys(
 
 def _on_each_device(local, mesh: Mesh):
     batched = PartitionSpec(AXES)
+    local = jax.named_scope("augment")(local)
     # No gradient passes here, so nothing is lost by leaving the replication check out.
     return partial(
         jax.shard_map,

@@ -113,6 +113,18 @@ def test_remat_changes_neither_value_nor_gradient(remat):
     chex.assert_trees_all_close(compute(remat), compute("none"), rtol=1e-4, atol=1e-4)
 
 
+def test_blocks_written_out_for_a_gpu_are_those_of_the_loop():
+    volumes = draw(2, 16, 16, 16, 1)
+    params = to_pure(ViT(rngs=nnx.Rngs(0), **SMALL)).params
+    looped = gradient(volumes).lower()
+    with platforms.traced_for("cuda"):
+        written = gradient(volumes, attention="xla").lower()
+    assert "stablehlo.while" in looped.as_text()
+    assert "stablehlo.while" not in written.as_text()
+    found = [lowered.compile()(params) for lowered in (looped, written)]
+    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
+
+
 def test_products_are_saved_and_less_than_all_is():
     # Enough tokens for what is saved to outweigh everything else.
     sizes = {"shape": 32, "patch": 4, "width": 64, "depth": 4}
