@@ -42,7 +42,7 @@ from brainjax.train.flops import model_flops
 from brainjax.train.input import Input, open_input
 from brainjax.train.ledger import Ledger, peak_memory
 from brainjax.train.loop import train
-from brainjax.train.step import Contrasting
+from brainjax.train.simclr import Contrasting
 
 TINY = [
     "view=48,48,48",

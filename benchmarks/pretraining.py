@@ -13,8 +13,9 @@ from brainjax.configuration import Config, construct, load_config, to_dict
 from brainjax.optim import make_optimizer
 from brainjax.parallel import batch_sharding
 from brainjax.train.restore import make_network
+from brainjax.train.simclr import make_pretrain_update
 from brainjax.train.state import Blueprint, make_blueprint
-from brainjax.train.step import Update, make_pretrain_update
+from brainjax.train.step import Update
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain_vit_b.py"
 SMALL = ["view=32,32,32", "encoder.width=32", "encoder.depth=2", "encoder.heads=2"]

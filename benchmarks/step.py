@@ -121,7 +121,7 @@ def work(
 
 def _update(plan: Any, views: str) -> Any:
     """Gives the step of training, or the same without its augmentation."""
-    from brainjax.train.step import Contrasting
+    from brainjax.train.simclr import Contrasting
 
     class GivenViews(Contrasting):
         def views(self, batch: dict, mesh: Any) -> Any:

@@ -22,8 +22,8 @@ from brainjax.train.scans import (
     split_scans,
 )
 from brainjax.train.session import Session
+from brainjax.train.simclr import Contrasting
 from brainjax.train.state import Blueprint, make_blueprint
-from brainjax.train.step import Contrasting
 from brainjax.train.summary import write_summary
 
 

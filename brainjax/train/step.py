@@ -1,7 +1,8 @@
 """One training step, as a pure function of the state and a batch of stored codes.
 
 Augmentation, forward pass, loss, gradient and optimiser are one compiled program. Its
-randomness is a function of (seed, global sample position, view).
+randomness is a function of (seed, global sample position, view). What contrast asks of
+a step is in `simclr.py`.
 """
 
 from collections.abc import Callable
@@ -12,154 +13,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from brainjax.augment import Augmentation, view_keys
-from brainjax.errors import InputRefusedError
-from brainjax.losses import contrast
-from brainjax.models.encoded import at_least
 from brainjax.models.pure import run
 from brainjax.optim import skip_nonfinite
 from brainjax.parallel import batch_sharding, replicated
 from brainjax.tasks import Task
-from brainjax.train.caching import (
-    ENCODER,
-    count_micro_batches,
-    make_passes,
-    pull,
-    unweave,
-    weave,
-)
-from brainjax.train.loop import InFlight
 from brainjax.train.state import Blueprint, State
-from brainjax.train.views import paired_views, single_views, stored_volumes
+from brainjax.train.views import single_views, stored_volumes
 
 Update = Callable[[State, Any], tuple[State, dict]]
-
-
-class Contrasting:
-    """The SimCLR step, taken apart: views, features, projections, loss.
-
-    Args:
-      blueprint: of the state.
-      augmentation: of the views.
-      seed: of the views.
-      temperature, negatives, form: as in `losses.contrast`.
-      crops: boxes of a scan, each seen by two views; with 1 every view has its own.
-
-    Raises:
-      InputRefusedError: the temperature is not positive, crops and negatives do not go
-        together.
-    """
-
-    def __init__(
-        self,
-        blueprint: Blueprint,
-        augmentation: Augmentation,
-        *,
-        seed: int,
-        temperature: float,
-        negatives: str = "between",
-        crops: int = 1,
-        form: str = "auto",
-    ):
-        if not temperature > 0:
-            raise InputRefusedError(
-                f"config.loss.temperature: wanted > 0, got {temperature}"
-            )
-        self.crops = at_least(1, crops, "config.loss.crops")
-        if negatives == "within" and crops < 2:
-            raise InputRefusedError(
-                "config.loss.crops: wanted 2 or more for negatives within a scan, "
-                f"got {crops}"
-            )
-        self.blueprint, self.mesh = blueprint, blueprint.mesh
-        self.negatives = negatives
-        self.draw = partial(paired_views, augmentation=augmentation, seed=seed)
-        self.contrast = partial(
-            contrast,
-            temperature=temperature,
-            negatives=negatives,
-            form=form,
-            mesh=self.mesh,
-        )
-
-    def compile(self, micro_batch: int = 0) -> Update:
-        """Gives the step: a state and a batch to the new state and scalars.
-
-        A batch is `{"volumes": [b,x,y,z] as stored, "subjects": int32 [b], "positions":
-        int32 [b]}`, or in place of the volumes `{"dataset": [n,x,y,z], "rows": int32
-        [b]}`.
-
-        micro_batch: scans that are embedded at a time, over all devices (gradient
-        caching, see `caching.py`); 0 embeds all at once.
-        """
-        if micro_batch:
-            return CachedUpdate(self, micro_batch)
-
-        def loss_of(params, batch_stats, batch):
-            views = self.views(batch, self.mesh)
-            params = _whole(params, self.mesh)
-            projected, batch_stats = run(
-                self.blueprint.graphdef, params, batch_stats, views, train=True
-            )
-            return self.compare(projected, batch_stats, batch)
-
-        step = partial(_descend, loss_of=loss_of, blueprint=self.blueprint)
-        return _compile(step, self.blueprint)
-
-    def views(self, batch: dict, mesh) -> Float[Array, "v x y z 1"]:
-        """Gives all views of a batch, those of a scan side by side."""
-        volumes = stored_volumes(batch, self.mesh, local=mesh is None)
-        return self.draw(volumes, batch["positions"], mesh=mesh, crops=self.crops)
-
-    def embed(self, params, batch_stats, batch: dict, mesh=None):
-        """Gives the features [b, v, w] of a batch's views, and the statistics."""
-        views = self.views(batch, mesh)
-        params = params if mesh is None else _whole(params, mesh)
-        graphdef = self.blueprint.graphdef
-        features, batch_stats = run(
-            graphdef, params, batch_stats, views, train=True, method="encode"
-        )
-        count = batch["positions"].shape[0]
-        return features.reshape(count, -1, features.shape[-1]), batch_stats
-
-    def project(self, others, features, encoder, batch_stats, batch: dict):
-        """Gives the loss of the features of all views, statistics and metrics.
-
-        others: the parameters that are not the encoder's.
-        """
-        projected, batch_stats = run(
-            self.blueprint.graphdef,
-            {**others, ENCODER: encoder},
-            batch_stats,
-            features.reshape(-1, features.shape[-1]),
-            train=True,
-            method="project",
-        )
-        return self.compare(projected, batch_stats, batch)
-
-    def compare(self, projected: Float[Array, "v d"], batch_stats, batch: dict):
-        """Gives the loss of projected views, and statistics and metrics with it."""
-        pairs = projected.reshape(-1, 2, projected.shape[-1])
-        # Within a scan, a scan is its own kind, whoever its subject is.
-        ids = batch["positions" if self.negatives == "within" else "subjects"]
-        result = self.contrast(pairs[:, 0], pairs[:, 1], jnp.repeat(ids, self.crops))
-        return result.loss, (batch_stats, result.metrics)
-
-
-def make_pretrain_update(
-    blueprint: Blueprint,
-    augmentation: Augmentation,
-    *,
-    micro_batch: int = 0,
-    **loss: Any,
-) -> Update:
-    """Compiles the SimCLR step: two views of every crop, NT-Xent on their projections.
-
-    The arguments are those of `Contrasting` and of its `compile`.
-    """
-    return Contrasting(blueprint, augmentation, **loss).compile(micro_batch)
 
 
 def make_finetune_update(
@@ -177,7 +41,6 @@ def make_finetune_update(
     mesh = blueprint.mesh
 
     def loss_of(params, batch_stats, batch):
-        params = _whole(params, mesh)
         positions = batch["positions"]
         volumes = stored_volumes(batch, mesh)
         views = single_views(volumes, positions, augmentation, mesh, seed=seed)
@@ -188,101 +51,12 @@ def make_finetune_update(
         )
         return task.loss(outputs, batch["targets"], batch["weights"]), (batch_stats, {})
 
-    return _compile(partial(_descend, loss_of=loss_of, blueprint=blueprint), blueprint)
+    return compile_update(
+        partial(descend, loss_of=loss_of, blueprint=blueprint), blueprint
+    )
 
 
-class CachedUpdate:
-    """The step by two passes over micro-batches, held on the device or streamed twice.
-
-    A batch is a dict, or streamed: with `first` and `second`, iterators of the batches'
-    micro-batches. `lower` and `trace` are those of the compiled step on a dict.
-    """
-
-    def __init__(self, parts: Contrasting, micro_batch: int):
-        self._held = _compile(
-            partial(_cached_step, parts=parts, micro_batch=micro_batch), parts.blueprint
-        )
-        self._streamed = _StreamedUpdate(parts)
-        self.lower, self.trace = self._held.lower, self._held.trace
-
-    def __call__(self, state: State, batch: Any) -> tuple[State, dict]:
-        update = self._held if isinstance(batch, dict) else self._streamed
-        return update(state, batch)
-
-
-def _cached_step(
-    state: State, batch: dict, *, parts: Contrasting, micro_batch: int
-) -> tuple[State, dict]:
-    mesh, places = parts.mesh, parts.blueprint.shardings["params"][ENCODER]
-    specs = jax.tree.map(lambda place: place.spec, places)
-    size = batch["positions"].shape[0]
-    count = count_micro_batches(size, micro_batch, mesh.size)
-    passes = make_passes(parts.embed, count=count, mesh=mesh, specs=specs)
-    params, stats = _whole(state["params"], mesh), state["batch_stats"]
-    features, after = passes.first(params, stats, batch)
-    found = _project(parts, params, features, after, batch)
-    slope = passes.second(params, stats, batch, found.cotangents)
-    gradients = {**found.others, ENCODER: slope}
-    return _move(state, found.outcome, gradients, parts.blueprint)
-
-
-class _StreamedUpdate:
-    """The cached step on micro-batches that come from the host, twice each.
-
-    Four small programs, since no program holds the batch.
-    """
-
-    def __init__(self, parts: Contrasting):
-        blueprint, mesh = parts.blueprint, parts.mesh
-        places, batched = blueprint.shardings, batch_sharding(mesh)
-        encoder = places["params"][ENCODER]
-        embed = partial(parts.embed, mesh=mesh)
-
-        def add(total, params, stats, micro, cotangent):
-            slope = pull(embed, params, stats, micro, cotangent)
-            # The sum is donated onwards; a scalar says when this one is done.
-            return jax.tree.map(jnp.add, total, slope), cotangent.sum()
-
-        def join(params, stats, features, ids):
-            batch = {name: _weave_rows(rows) for name, rows in ids.items()}
-            found = _project(parts, params, weave(jnp.stack(features)), stats, batch)
-            return found._replace(cotangents=unweave(found.cotangents, len(features)))
-
-        def finish(state, others, encoder, outcome):
-            return _move(state, outcome, {**others, ENCODER: encoder}, blueprint)
-
-        self._embed = jax.jit(embed, in_shardings=(places["params"], None, batched))
-        self._join = jax.jit(join)
-        self._nothing = jax.jit(
-            lambda params: jax.tree.map(jnp.zeros_like, params[ENCODER]),
-            out_shardings=encoder,
-        )
-        self._add = jax.jit(
-            add, donate_argnums=0, out_shardings=(encoder, replicated(mesh))
-        )
-        self._finish = jax.jit(
-            finish, donate_argnums=0, out_shardings=(places, replicated(mesh))
-        )
-
-    def __call__(self, state: State, batch: Any) -> tuple[State, dict]:
-        params, first = state["params"], state["batch_stats"]
-        stats, features, started = first, [], InFlight()
-        ids: dict[str, list] = {"subjects": [], "positions": []}
-        for micro in batch.first:
-            rows, stats = self._embed(params, stats, micro)
-            features.append(rows)
-            started.add(rows)
-            for name, found in ids.items():
-                found.append(micro[name])
-        found = self._join(params, stats, features, ids)
-        total = self._nothing(params)
-        for micro, cotangent in zip(batch.second, found.cotangents, strict=True):
-            total, done = self._add(total, params, first, micro, cotangent)
-            started.add(done)
-        return self._finish(state, found.others, total, found.outcome)
-
-
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
     """What a step found: loss, statistics afterwards, metrics."""
 
     loss: Array
@@ -290,42 +64,25 @@ class _Outcome(NamedTuple):
     metrics: dict
 
 
-class _Projected(NamedTuple):
-    """The loss of all features, and its gradient.
-
-    others: of the parameters that are not the encoder's; cotangents: of the features.
-    """
-
-    outcome: _Outcome
-    others: Any
-    cotangents: Float[Array, "b v w"]
-
-
-def _project(parts: Contrasting, params, features, batch_stats, batch) -> _Projected:
-    """Takes the loss of all features, and its gradient back to them."""
-    others = {name: tree for name, tree in params.items() if name != ENCODER}
-    slope = jax.value_and_grad(parts.project, argnums=(0, 1), has_aux=True)
-    (loss, (after, metrics)), (others, cotangents) = slope(
-        others, features, params[ENCODER], batch_stats, batch
-    )
-    return _Projected(_Outcome(loss, after, metrics), others, cotangents)
-
-
-def _descend(
+def descend(
     state: State, batch: dict, *, loss_of: Callable, blueprint: Blueprint
 ) -> tuple[State, dict]:
     """Takes one optimiser step on a batch that goes through the network at once."""
     slope = jax.value_and_grad(loss_of, has_aux=True)
+    params = whole_parameters(state["params"], blueprint.mesh)
     (loss, (batch_stats, metrics)), gradients = slope(
-        state["params"], state["batch_stats"], batch
+        params, state["batch_stats"], batch
     )
-    return _move(state, _Outcome(loss, batch_stats, metrics), gradients, blueprint)
+    return move(state, Outcome(loss, batch_stats, metrics), gradients, blueprint)
 
 
-def _move(
-    state: State, outcome: _Outcome, gradients: Any, blueprint: Blueprint
+def move(
+    state: State, outcome: Outcome, gradients: Any, blueprint: Blueprint
 ) -> tuple[State, dict]:
     """Takes one optimiser step, or none where the loss or a gradient is not finite."""
+    # A device needs no more of the gradient than of the parameters it keeps.
+    places = blueprint.shardings["params"]
+    gradients = jax.lax.with_sharding_constraint(gradients, places)
     norm = optax.tree.norm(gradients)
     transform, schedule = blueprint.optimizer
     changes, opt = transform.update(gradients, state["opt"], state["params"])
@@ -349,7 +106,7 @@ def _move(
     return after, metrics
 
 
-def _whole(params: Any, mesh: Mesh) -> Any:
+def whole_parameters(params: Any, mesh: Mesh) -> Any:
     """Gives parameters that every device holds whole while it uses them.
 
     Left to itself, XLA splits products by "fsdp" and gathers activations, 24 times as
@@ -360,12 +117,7 @@ def _whole(params: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(params, replicated(mesh))
 
 
-def _weave_rows(parts: list[Array]) -> Array:
-    """Gives rows [b] in the order of the batch from those of its micro-batches."""
-    return jnp.stack(parts, axis=1).reshape(-1)
-
-
-def _compile(update: Update, blueprint: Blueprint) -> Update:
+def compile_update(update: Update, blueprint: Blueprint) -> Update:
     mesh = blueprint.mesh
     return jax.jit(
         update,

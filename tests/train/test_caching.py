@@ -21,7 +21,7 @@ from brainjax.models.pure import run
 from brainjax.parallel import make_mesh
 from brainjax.train.caching import ENCODER, count_micro_batches, make_passes, pick
 from brainjax.train.pretrain import plan_pretraining, pretrain
-from brainjax.train.step import make_pretrain_update
+from brainjax.train.simclr import make_pretrain_update
 from brainjax.train.views import paired_views
 from tests.train.configs import tiny_pretraining
 from tests.train.test_step import BATCH, batch

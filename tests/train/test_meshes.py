@@ -50,8 +50,13 @@ PARTS = [
 """Devices, the step after which SIGTERM comes, and how the part is computed."""
 
 
+IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+"""Else simulated devices may begin independent collectives in different orders, and wait
+for each other for good."""
+
+
 def run_part(data, run, encoder, *, devices, stop, words) -> int:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {IN_ORDER}"
     return subprocess.run(
         [sys.executable, "-c", PART, data, run, encoder, str(stop), *LENGTH, *words],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},

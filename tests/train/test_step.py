@@ -15,7 +15,7 @@ from brainjax.augment import make_augmentation
 from brainjax.train.folder import RunFolder
 from brainjax.train.hooks import DivergedError, MetricLog, StopWhenDiverged
 from brainjax.train.pretrain import plan_pretraining
-from brainjax.train.step import make_pretrain_update
+from brainjax.train.simclr import make_pretrain_update
 from tests.train.configs import tiny_pretraining
 
 BATCH = 8
