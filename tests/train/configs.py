@@ -26,6 +26,7 @@ def tiny_words(data: Path, *overrides: str) -> list[str]:
         "--config.encoder.depth=2",
         "--config.projector.hidden=32",
         "--config.projector.out=16",
+        "--config.optimizer.peak=0.0001",
         "--config.optimizer.warmup=2",
         "--config.train.steps=6",
         "--config.train.batch=4",

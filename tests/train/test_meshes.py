@@ -51,8 +51,8 @@ PARTS = [
 
 
 IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
-"""Else simulated devices may begin independent collectives in different orders, and wait
-for each other for good."""
+"""Else simulated devices may begin independent collectives in different orders, and
+wait for each other for good."""
 
 
 def run_part(data, run, encoder, *, devices, stop, words) -> int:
