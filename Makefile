@@ -63,7 +63,7 @@ MEASURE = --device $(DEVICE) $(if $(PEER),--peer-python $(PEER))
 
 bench: $(VENV)/.dev
 	$(BENCH)/step.py $(MEASURE)
-	$(BENCH)/peers.py $(MEASURE)
+	$(if $(PEER),$(BENCH)/peers.py $(MEASURE))
 	$(BENCH)/ntxent.py $(MEASURE)
 	$(BENCH)/augment.py $(MEASURE)
 	$(BENCH)/loader.py $(MEASURE)

@@ -40,7 +40,7 @@ MESHES = (
     (2, 4),
     (1, 8),
 )
-MODEL = {"parameters": 90.4e6, "flops": 239e9, "width": 128}
+MODEL = {"parameters": 90.2e6, "flops": 239e9, "width": 128}
 """ViT-B and its projector; FLOPs of a scan (two views); width of an embedding."""
 LATENCY = 10e-6
 """Seconds that a message takes beside its bytes; a round guess for all networks."""

@@ -1,7 +1,6 @@
 """Work done ahead of the one who waits for it, in a thread."""
 
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from queue import SimpleQueue
@@ -16,13 +15,11 @@ CHECK_S = 0.25
 class Ahead(Iterator[Item], Generic[Item]):
     """The items of an iterator, made in a thread of its own, `depth` ahead at most.
 
-    waited: seconds that `next` has waited so far. An error of the iterator is raised
-    by `next` when its turn comes. The thread ends with `close`, when nothing refers to
-    this object any more, and when the program ends.
+    An error of the iterator is raised by `next` when its turn comes. The thread ends
+    with `close`, when nothing refers to this object any more, and with the program.
     """
 
     def __init__(self, items: Iterator[Item], *, depth: int = 2):
-        self.waited = 0.0
         self._made: SimpleQueue[_Made] = SimpleQueue()
         self._gate = _Gate(depth)
         # The thread must not refer to this object, or it would keep it alive. It is no
@@ -36,11 +33,7 @@ class Ahead(Iterator[Item], Generic[Item]):
     def __next__(self) -> Item:
         if self._gate.closed:
             raise StopIteration
-        since = time.perf_counter()
-        try:
-            item, error = self._made.get()
-        finally:
-            self.waited += time.perf_counter() - since
+        item, error = self._made.get()
         if error is not None:
             self._made.put((None, error))  # Whoever asks again is told again.
             raise error

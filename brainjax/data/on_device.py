@@ -139,7 +139,8 @@ def _refuse_too_large(
         raise InputRefusedError(
             f"data: wanted {needed / GIB:.1f} GiB on {device} for {shape[0]} volumes "
             f"of {'x'.join(map(str, shape[1:]))} {dtype}, got {free / GIB:.1f} GiB "
-            "free; use more devices or source stream"
+            "free; use more devices or source stream, or on a GPU let jax have more of "
+            "it: XLA_PYTHON_CLIENT_MEM_FRACTION=0.95"
         )
 
 

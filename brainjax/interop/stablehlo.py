@@ -21,6 +21,7 @@ from brainjax.errors import MissingExtraError
 from brainjax.interop.files import write_safetensors
 from brainjax.interop.trees import flatten, unflatten
 from brainjax.models.convolution import portable_convolutions
+from brainjax.models.platforms import traced_for
 from brainjax.models.pure import run as run_pure
 from brainjax.records.store import write_atomically
 from brainjax.tasks import Classification, Regression
@@ -45,7 +46,8 @@ def export_stablehlo(run: Run, out: Path) -> list[Path]:
     shape = (*_inputs(run), *run.recipe.shape)
     volumes = jax.ShapeDtypeStruct((batch, *shape), dtype)
     program = jax.jit(make_program(run))
-    with portable_convolutions():
+    # One program for all platforms: none may hold what only one of them can run.
+    with portable_convolutions(), traced_for("cpu"):
         exported = jax_export.export(program, platforms=PLATFORMS)(shapes, volumes)
     outputs = [list(map(str, leaf.shape)) for leaf in exported.out_avals]
     names = sorted(["features", *_answers(run)])  # as jax orders a dict

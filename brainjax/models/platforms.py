@@ -1,4 +1,4 @@
-"""What the networks do differently by platform, decided here and nowhere else.
+"""What the transformer does differently by platform, decided here and nowhere else.
 
 The choice falls while a program is traced, so that a checkpoint's config means the same
 network everywhere: the numbers differ by rounding alone.
@@ -10,6 +10,7 @@ from contextvars import ContextVar
 
 import jax
 
+from brainjax.errors import InputRefusedError
 from brainjax.models.encoded import choice
 
 ATTENTIONS = ("auto", "xla", "cudnn")
@@ -74,14 +75,24 @@ def attention_form(attention: str, *, head: int, bfloat16: bool) -> str:
 
     "auto" is cuDNN where jax's binding of it takes these shapes without a mask: 16-bit
     operands, a head's width that 8 divides and of 128 at most (256 from Hopper on),
-    and a GPU of Ampere or later; any number of tokens.
+    and a GPU of Ampere or later; any number of tokens. Elsewhere than on NVIDIA's GPUs
+    all are "xla", as a run must be readable anywhere.
 
     head: width of a head. bfloat16: whether that is the compute type.
+
+    Raises:
+        InputRefusedError: "cudnn" on a GPU of theirs, for what it cannot take.
     """
-    if attention != "auto":
-        return attention
-    fits = bfloat16 and head % 8 == 0 and head <= 128
-    return "cudnn" if fits and platform() == "cuda" and _has_ampere() else "xla"
+    if attention == "xla" or platform() != "cuda":
+        return "xla"
+    fits = bfloat16 and head % 8 == 0 and head <= 128 and _has_ampere()
+    if attention == "cudnn" and not fits:
+        raise InputRefusedError(
+            "attention cudnn: wanted bfloat16, heads of a width up to 128 that 8 "
+            f"divides, and Ampere or later, got {'b' if bfloat16 else ''}float"
+            f"{16 if bfloat16 else 32} and heads of {head}"
+        )
+    return "cudnn" if fits else "xla"
 
 
 def _has_ampere() -> bool:

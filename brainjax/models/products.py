@@ -107,17 +107,18 @@ def normalise(
 
 
 def _normalise_forward(cells, scale, bias, epsilon):
-    return normalise(cells, scale, bias, epsilon), (cells, scale, epsilon)
+    return normalise(cells, scale, bias, epsilon), (cells, scale, bias, epsilon)
 
 
 def _normalise_backward(saved, slope):
-    cells, scale, epsilon = saved
+    cells, scale, bias, epsilon = saved
     standard, steep = _standard(cells, epsilon)
     slope = _widen(slope)
     inner = slope * scale
     own = (inner * standard).mean(axis=-1, keepdims=True)
     to_cells = steep * (inner - inner.mean(axis=-1, keepdims=True) - standard * own)
-    to_scale, to_bias = _sum_rows(slope * standard), _sum_rows(slope)
+    to_scale = _sum_rows(slope * standard).astype(scale.dtype)
+    to_bias = _sum_rows(slope).astype(bias.dtype)
     return to_cells.astype(cells.dtype), to_scale, to_bias, jnp.zeros_like(epsilon)
 
 

@@ -130,7 +130,7 @@ def _muon(
 
 def _is_hidden(path: str) -> bool:
     parts = path.split("/")
-    inside = "encoder" in parts[:-2] and "embed" not in parts
+    inside = "encoder" in parts[:-2] and not {"embed", "stem"} & {*parts}
     return inside and is_decayed(path)
 
 

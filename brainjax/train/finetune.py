@@ -80,22 +80,28 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
     plan = plan_finetuning(config)
     blueprint = _blueprint(config, plan)
     folder = RunFolder(workdir)
-    folder.claim({"kind": "finetune", **to_dict(config)})
-    validate = Validation(plan, blueprint)
-    session = construct(
-        "train",
-        Session,
-        folder,
-        blueprint,
-        _describe(plan),
-        start=partial(_start, blueprint, plan.donor),
-        measure=validate,
-        profile_steps=config.profile_steps,
-        **config.train,
-    )
-    validate.log = session.log
-    if session.finished:
-        return folder
+    with folder.claimed({"kind": "finetune", **to_dict(config)}):
+        validate = Validation(plan, blueprint)
+        session = construct(
+            "train",
+            Session,
+            folder,
+            blueprint,
+            _describe(plan),
+            start=partial(_start, blueprint, plan.donor),
+            measure=validate,
+            profile_steps=config.profile_steps,
+            **config.train,
+        )
+        validate.log = session.log
+        with closing(session):
+            if not session.finished:
+                _train(config, plan, blueprint, session)
+    return folder
+
+
+def _train(config: Config, plan: Plan, blueprint: Blueprint, session: Session) -> None:
+    """Takes the run to its last step and sums it up."""
     update = make_finetune_update(
         blueprint, plan.augmentation, plan.task, seed=config.seed
     )
@@ -105,15 +111,13 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
     facts = {
         "init": plan.donor.folder.name if plan.donor else "scratch",
         "encoder_mode": config.mode,
-        "bad_records": scans.bad,
+        "bad_records": scans.all_bad(),
         "train_scans": len(plan.split.train),
         "checkpoint": session.checkpoints.hash(best),
         "best_step": best,
         "recipe": plan.dataset.recipe.hash,
     }
-    write_summary(folder, session.log, state, facts)
-    session.close()
-    return folder
+    write_summary(session.folder, session.log, state, facts)
 
 
 def plan_finetuning(config: Config) -> Plan:

@@ -9,6 +9,8 @@ checkpoints, on a file system that they share.
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,15 @@ class RunFolder:
         """
         refuse_differences("config", config)
         first_does(lambda: self._claim(config))
+
+    @contextmanager
+    def claimed(self, config: dict) -> Iterator[None]:
+        """Claims the folder for what happens inside, and gives it back."""
+        self.claim(config)
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Lets other processes write into the folder."""

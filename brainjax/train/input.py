@@ -26,7 +26,7 @@ from brainjax.data import (
 )
 from brainjax.data.ahead import Ahead
 from brainjax.errors import InputRefusedError
-from brainjax.parallel import put_batch
+from brainjax.parallel import gather, put_batch
 from brainjax.records.store import RecordDataset
 from brainjax.train.streamed import Contrast, Known, Placed, Streamed
 
@@ -65,10 +65,9 @@ class Input(Iterator[Any]):
         rows = self._dataset.rows
         return {rows[i]["source"]: why for i, why in self._loader.bad.items()}
 
-    @property
-    def waited(self) -> float:
-        """Seconds spent waiting for scans so far, those between micro-batches too."""
-        return self._placed.waited
+    def all_bad(self) -> dict[str, str]:
+        """Gives `bad` of all processes: each reads its own scans; all must ask."""
+        return {k: why for part in gather(self.bad) for k, why in part.items()}
 
     def __next__(self) -> Any:
         if self._count == 1:

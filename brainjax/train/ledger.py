@@ -235,7 +235,7 @@ class _Watched(Iterator):
 
 
 class _Streamed(NamedTuple):
-    """A batch by micro-batches, which a step takes twice, as `input.Streamed`."""
+    """A batch by micro-batches, which a step takes twice, as `streamed.Streamed`."""
 
     first: Iterator
     second: Iterator

@@ -51,37 +51,47 @@ def pretrain(config: Config, workdir: str | Path) -> RunFolder:
         "loss", Contrasting, blueprint, augmentation, seed=config.seed, **config.loss
     )
     folder = RunFolder(workdir)
-    folder.claim({"kind": "pretrain", **to_dict(config)})
-    extra = _describe(config, dataset, split)
-    session = construct(
-        "train",
-        Session,
-        folder,
-        blueprint,
-        extra,
-        views=2 * parts.crops,
-        profile_steps=config.profile_steps,
-        **config.train,
-    )
-    if session.finished:
-        return folder
-    features = FrozenFeatures(dataset, split, blueprint.graphdef, tuple(config.view))
+    with folder.claimed({"kind": "pretrain", **to_dict(config)}):
+        session = construct(
+            "train",
+            Session,
+            folder,
+            blueprint,
+            _describe(config, dataset, split),
+            views=2 * parts.crops,
+            profile_steps=config.profile_steps,
+            **config.train,
+        )
+        with closing(session):
+            if not session.finished:
+                _train(config, dataset, split, session, parts)
+    return folder
+
+
+def _train(
+    config: Config,
+    dataset: RecordDataset,
+    split: Split,
+    session: Session,
+    parts: Contrasting,
+) -> None:
+    """Takes the run to its last step and sums it up."""
+    folder, view = session.folder, tuple(config.view)
+    features = FrozenFeatures(dataset, split, parts.blueprint.graphdef, view)
     probe = construct("probe", Probe, features, session.log, **config.probe)
     update = parts.compile(session.micro_batch)
     # Closed before the probe's last word: two batches ahead would stay on the devices.
     with closing(_open_scans(config, dataset, split, session, parts)) as scans:
         state = session.run(update, scans, hooks=[probe])
-    write_views(folder, dataset, split.train, augmentation, seed=config.seed)
+    write_views(folder, dataset, split.train, parts.augmentation, seed=config.seed)
     features.write(folder, state)
     facts = {
-        "bad_records": scans.bad,
+        "bad_records": scans.all_bad(),
         "train_scans": len(split.train),
         "checkpoint": session.checkpoints.hash(),
         "recipe": dataset.recipe.hash,
     }
     write_summary(folder, session.log, state, facts)
-    session.close()
-    return folder
 
 
 def plan_pretraining(config: Config) -> Blueprint:

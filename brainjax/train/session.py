@@ -18,6 +18,9 @@ from brainjax.train.profiling import Profile
 from brainjax.train.restore import BEST
 from brainjax.train.state import Blueprint, State
 
+POSITIONS = 2**31
+"""Samples of a run that have a number of their own: numbers are int32."""
+
 
 class Session:
     """A run that is about to start, or to go on from its newest intact checkpoint.
@@ -55,6 +58,11 @@ class Session:
         micro_batch: int = 0,
     ):
         refuse_differences("data", {name: _digest(extra[name]) for name in extra})
+        if steps * batch > POSITIONS:
+            raise InputRefusedError(
+                f"config.train: wanted steps x batch of {POSITIONS} at most, "
+                f"got {steps} x {batch}"
+            )
         self.steps, self.batch, self.patience = steps, batch, patience
         devices = blueprint.mesh.size
         self.micro_batch = micro_batch
@@ -121,10 +129,9 @@ class Session:
         )
 
     def close(self) -> None:
-        """Waits for what is being written, and gives the folder back."""
+        """Waits for what is being written."""
         self.checkpoints.close()
         self.log.close()
-        self.folder.release()
 
 
 def _count_flops(blueprint: Blueprint, extra: dict[str, Any], views: int) -> int:

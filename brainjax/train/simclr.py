@@ -78,6 +78,7 @@ class Contrasting:
                 f"got {crops}"
             )
         self.blueprint, self.mesh = blueprint, blueprint.mesh
+        self.augmentation = augmentation
         self.negatives = negatives
         self.draw = partial(paired_views, augmentation=augmentation, seed=seed)
         self.contrast = partial(

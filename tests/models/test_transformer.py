@@ -180,13 +180,22 @@ def test_fused_attention_is_one_call_each_way():
         ("auto", 64, True, "rocm", "xla"),
         ("auto", 64, True, "tpu", "xla"),
         ("xla", 64, True, "cuda", "xla"),
-        ("cudnn", 64, False, "cpu", "cudnn"),
+        ("cudnn", 64, True, "cuda", "cudnn"),
+        ("cudnn", 64, False, "cpu", "xla"),
     ],
 )
 def test_the_form_of_attention(attention, head, bfloat16, platform, wanted):
     with platforms.traced_for(platform):
         got = platforms.attention_form(attention, head=head, bfloat16=bfloat16)
     assert got == wanted
+
+
+def test_fused_attention_that_cannot_be_is_refused():
+    with (
+        platforms.traced_for("cuda"),
+        pytest.raises(InputRefusedError, match=r"wanted bfloat16.*got float32"),
+    ):
+        platforms.attention_form("cudnn", head=64, bfloat16=False)
 
 
 def test_another_platform_is_traced_for_only_inside():

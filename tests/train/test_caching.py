@@ -186,7 +186,8 @@ def test_memory_does_not_grow_with_the_batch_apart_from_embeddings():
 
     # A pair keeps its features and what the projector makes of them, not its views.
     views = 2 * 24**3 * 4
-    assert temporary(1024) - temporary(64) < 960 * views / 10
+    # Both are larger than a block of cosines, which is as large in either.
+    assert temporary(4096) - temporary(1024) < 3072 * views / 10
 
 
 def test_a_micro_batch_that_does_not_fit_is_refused():

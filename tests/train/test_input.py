@@ -185,21 +185,6 @@ def test_what_goes_wrong_ahead_is_raised_in_its_turn():
     scans.close()
 
 
-def test_waiting_is_counted_between_micro_batches_too():
-    class Slow(Fake):
-        def read(self, index):
-            time.sleep(0.05)
-            return super().read(index)
-
-    scans = opened(Slow(15), make_mesh(), source="stream", micro_batches=4)
-    streamed = next(scans)
-    before = scans.waited
-    list(streamed.first)
-    # 16 scans at 50 ms, in as many threads as there are processors, at most 32.
-    assert scans.waited - before > 0.02
-    scans.close()
-
-
 def test_one_subject_is_warned_of_where_it_matters(caplog):
     def warned(**words) -> int:
         caplog.clear()
