@@ -11,23 +11,26 @@ from brainjax.train.state import State
 Hook = Callable[[int, State, dict], None]
 
 IN_FLIGHT = 2
-"""Programs that the device has yet to finish while the host prepares another."""
+"""Programs that an accelerator has yet to finish while the host prepares another."""
 
 
 class InFlight:
     """Bounds how far the host runs ahead of the device, whose queue holds batches.
 
     It waits for what was started two programs ago, so that the device always has one
-    more to do: the queue never runs dry and never fills the memory.
+    more to do: the queue never runs dry and never fills the memory. A CPU would run
+    two programs side by side, and what processes say to each other in one would be
+    taken for the other's: there it waits for each.
     """
 
     def __init__(self):
         self._started: deque[Any] = deque()
+        self._most = 0 if jax.default_backend() == "cpu" else IN_FLIGHT
 
     def add(self, outputs: Any) -> None:
         """Notes a program by outputs that are not donated; waits for an older one."""
         self._started.append(outputs)
-        if len(self._started) > IN_FLIGHT:
+        if len(self._started) > self._most:
             jax.block_until_ready(self._started.popleft())
 
 

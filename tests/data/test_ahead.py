@@ -59,23 +59,6 @@ def test_what_ends_ends():
     assert list(Ahead(iter([1, 2, 3]))) == [1, 2, 3]
 
 
-def test_waiting_is_counted():
-    def slow():
-        while True:
-            time.sleep(0.05)
-            yield 0
-
-    ahead = Ahead(slow(), depth=1)
-    for _ in range(3):
-        next(ahead)
-    assert 0.1 < ahead.waited < 5
-    wait_for(lambda: not ahead._made.empty())
-    before = ahead.waited
-    next(ahead)
-    assert ahead.waited - before < 0.04
-    ahead.close()
-
-
 def test_a_forgotten_one_ends_its_thread():
     ahead = Ahead(itertools.count())
     next(ahead)

@@ -234,6 +234,7 @@ print("all hold")
 """
 
 
+@pytest.mark.slow
 def test_few_bytes_go_over_the_wire():
     assert run_simulated(BYTES, 8) == "all hold\n"
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PRELUDE = """
 from functools import partial
 import chex, jax, jax.numpy as jnp, numpy as np
@@ -151,5 +153,6 @@ def test_every_form_equals_the_plain_twin():
     on_eight_devices(EQUAL)
 
 
+@pytest.mark.slow
 def test_inside_a_sharded_step_and_memory_of_a_ring():
     on_eight_devices(COMPOSED)

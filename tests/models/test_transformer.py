@@ -104,7 +104,14 @@ def gradient(volumes, **keywords):
     return jax.jit(jax.value_and_grad(loss)).trace(pure.params)
 
 
-@pytest.mark.parametrize("remat", ["block", *REMAT_POLICIES])
+@pytest.mark.parametrize(
+    "remat",
+    [
+        "block",
+        "products",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in REMAT_POLICIES[1:]),
+    ],
+)
 def test_remat_changes_neither_value_nor_gradient(remat):
     def compute(name):
         traced = gradient(draw(2, 16, 16, 16, 1), remat=name)

@@ -235,6 +235,7 @@ def losses(run: Path) -> list[float]:
     return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_from_the_device_and_streamed_twice(tiny_prepared, tmp_path):
     words = ["--config.train.micro_batch=2", "--config.train.steps=3"]
     for source in ("device", "stream"):

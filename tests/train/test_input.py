@@ -99,6 +99,7 @@ print("all hold")
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives():
     assert run_simulated(EIGHT, 8) == "all hold\n"
 

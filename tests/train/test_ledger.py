@@ -301,6 +301,7 @@ def steps_in(trace: Path) -> list[int]:
     return [dict(event.stats)["step_num"] for event in events if event.name == "train"]
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_one_view_and_traces_too(pretrained, tiny_prepared, tmp_path):
     folder = finetune(
         tiny_finetuning(

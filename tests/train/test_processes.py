@@ -48,6 +48,7 @@ def check_equal(run, other):
     chex.assert_trees_all_equal(left.params, right.params)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_and_want_one_config(tiny_prepared, tmp_path):
     one, run = tmp_path / "one", tmp_path / "two"
     alone = start(tiny_prepared, one, *QUIET)
@@ -79,6 +80,15 @@ def test_four_processes_that_split_the_parameters_are_one_run(tiny_prepared, tmp
     check_close(four, one, tiny_prepared)
     features = [np.load(run / "embeddings.npz")["features"] for run in (one, four)]
     np.testing.assert_allclose(*features, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_stream_micro_batches_twice(tiny_prepared, tmp_path):
+    cut = [*QUIET, "--config.train.micro_batch=2"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    good(end(start(tiny_prepared, one, *QUIET)))
+    good(end(start(tiny_prepared, two, *cut, processes=2)))
+    check_close(two, one, tiny_prepared)
 
 
 @pytest.mark.slow
