@@ -20,8 +20,12 @@ from brainjax.parallel import first_does, gather
 from brainjax.records.store import write_atomically
 from brainjax.train.lock import lock, release
 
-HOW = ("mesh", "profile_steps", "data.source", "loss.form")
-"""Keys that say how a run is computed, not what: a resumed run may have others."""
+HOW = ("mesh", "profile_steps", "data.source", "loss.form", "train.micro_batch")
+"""Keys that say how a run is computed, not what: a resumed run may have others.
+
+Of an encoder with BatchNorm the micro-batch is part of the what; a run that moves to
+more devices than divide it must be able to change it all the same.
+"""
 
 
 class RunFolder:

@@ -245,6 +245,11 @@ class Save:
         if due or self.asked_to_stop:
             self.now(step, state, scored=due, wait=self.asked_to_stop)
         if self.asked_to_stop:
+            logger.info(
+                "stopped by SIGTERM: step %d is saved, and the same command goes on "
+                "from it",
+                step,
+            )
             raise Terminated(step)
 
     def now(

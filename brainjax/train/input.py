@@ -166,9 +166,10 @@ def open_input(
             f"config.data.source: wanted one of {', '.join(SOURCES)}, got {source!r}"
         )
     if batch < 1 or batch % (micro_batches * mesh.size):
+        parts = f" x {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise InputRefusedError(
-            f"config.train.batch: {micro_batches} micro-batches on {mesh.size} devices "
-            f"do not divide a batch of {batch}"
+            f"config.train.batch: wanted a multiple of {mesh.size} devices{parts}, "
+            f"got {batch}"
         )
     here = jax.process_index(), jax.process_count()
     order = _Order(np.asarray(indices), batch, seed, start_step, *here)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from brainjax.train.loop import Hook, train
 from brainjax.train.profiling import Profile
 from brainjax.train.restore import BEST
 from brainjax.train.state import Blueprint, State
+
+log = logging.getLogger("brainjax")
 
 POSITIONS = 2**31
 """Samples of a run that have a number of their own: numbers are int32."""
@@ -76,6 +79,8 @@ class Session:
             _check_same(folder, found.extra, extra)
             self.state = found.state
         self.start = int(self.state["step"])
+        if 0 < self.start < steps:
+            log.info("%s: goes on from step %d", folder.path, self.start)
         self.log = MetricLog(
             folder,
             start=self.start,
@@ -101,12 +106,12 @@ class Session:
         """Trains to the last step and saves it, whatever `save_every` says."""
         kind = self.save.extra["kind"]
         guard = StopWhenDiverged(self.log, patience=self.patience)
-        log, profile, ledger = self.log, self.profile, self.log.ledger
+        lines, profile, ledger = self.log, self.profile, self.log.ledger
         with self.save.on_sigterm():
             with (
                 ledger.running(),
                 profile.ready(),
-                progress_bar(kind, self.steps, log) as show,
+                progress_bar(kind, self.steps, lines) as show,
             ):
                 self.state = train(
                     self.state,
@@ -114,7 +119,7 @@ class Session:
                     ledger.watched(batches),
                     steps=self.steps,
                     hooks=[
-                        *(profile.after_step, log, show, guard),
+                        *(profile.after_step, lines, show, guard),
                         *(*hooks, self.save, profile.before_next),
                     ],
                 )
