@@ -174,6 +174,7 @@ def shapes(size: int, rows: int = 64) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_batch_apart_from_embeddings():
     blueprint = plan()
     update = make_pretrain_update(
