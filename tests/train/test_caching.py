@@ -115,6 +115,7 @@ def test_dropout_and_every_other_draw_is_replayed_by_key():
     np.testing.assert_allclose(found, jax.grad(whole)(weights[ENCODER]), rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_that_of_the_micro_batches_and_moves_once():
     blueprint = plan_cnn("batch")
     found, stats, metrics = first_step(blueprint, batch(), micro_batch=4)
