@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, UInt8
 
 from brainjax.augment import evaluation_view
 from brainjax.models.pure import run
@@ -81,3 +81,16 @@ def encode_scans(
     if waiting:
         flush()
     return np.concatenate(results) if results else np.zeros((0, 0), np.float32)
+
+
+def join_sequences(
+    features: Float[np.ndarray, "n s d"], present: Bool[np.ndarray, "n s"]
+) -> Float[np.ndarray, "n d"]:
+    """Gives the mean of a case's features over the sequences that it has.
+
+    What the score of unfamiliar scans (`guards`) is made of, whatever the fusion is.
+    """
+    shares = present / np.maximum(present.sum(1, keepdims=True), 1)
+    # A missing sequence may have features of any kind, and they never count.
+    kept = np.where(present[..., None], features, 0)
+    return np.einsum("ns,nsd->nd", shares, kept).astype(np.float32)

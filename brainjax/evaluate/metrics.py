@@ -11,6 +11,7 @@ SEED = 0
 CELLS = 2_000_000
 """Resamples times scans that are held in memory at a time."""
 
+Subjects = Sequence[Any] | np.ndarray
 Weights = Float[np.ndarray, "r n"]
 Statistic = Callable[[Weights], Float[np.ndarray, " r"]]
 
@@ -33,13 +34,13 @@ class Metric(NamedTuple):
 def mae(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
     """Mean absolute error, in the label's unit."""
     error = np.abs(_numbers(answers) - _numbers(truth))
-    return _measure(lambda w: _mean(w, error), subjects, samples)
+    return measure(lambda w: _mean(w, error), subjects, samples)
 
 
 def rmse(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
     """Root of the mean squared error, in the label's unit."""
     error = np.square(_numbers(answers) - _numbers(truth))
-    return _measure(lambda w: np.sqrt(_mean(w, error)), subjects, samples)
+    return measure(lambda w: np.sqrt(_mean(w, error)), subjects, samples)
 
 
 def r2(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
@@ -48,9 +49,9 @@ def r2(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
     error = np.square(answers - truth)
 
     def statistic(weights: Weights) -> Float[np.ndarray, " r"]:
-        return 1 - _mean(weights, error) / _covariance(weights, truth, truth)
+        return 1 - _mean(weights, error) / covariance(weights, truth, truth)
 
-    return _measure(statistic, subjects, samples)
+    return measure(statistic, subjects, samples)
 
 
 def pearson(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
@@ -58,19 +59,19 @@ def pearson(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
     truth, answers = _numbers(truth), _numbers(answers)
 
     def statistic(weights: Weights) -> Float[np.ndarray, " r"]:
-        spread = _covariance(weights, truth, truth)
-        spread = spread * _covariance(weights, answers, answers)
-        found = _covariance(weights, truth, answers) / np.sqrt(spread)
+        spread = covariance(weights, truth, truth)
+        spread = spread * covariance(weights, answers, answers)
+        found = covariance(weights, truth, answers) / np.sqrt(spread)
         return np.clip(found, -1, 1)
 
-    return _measure(statistic, subjects, samples)
+    return measure(statistic, subjects, samples)
 
 
 def accuracy(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
     """Share of scans whose class is right."""
     truth, answers = _codes(truth, answers)
     right = (truth == answers).astype(np.float64)
-    return _measure(lambda w: _mean(w, right), subjects, samples)
+    return measure(lambda w: _mean(w, right), subjects, samples)
 
 
 def balanced_accuracy(truth, answers, subjects, *, samples: int = SAMPLES) -> Metric:
@@ -85,7 +86,7 @@ def balanced_accuracy(truth, answers, subjects, *, samples: int = SAMPLES) -> Me
         mean = np.where(present > 0, recall, 0).sum(1) / classes
         return np.where(classes > 1, mean, np.nan)
 
-    return _measure(statistic, subjects, samples)
+    return measure(statistic, subjects, samples)
 
 
 def auc(
@@ -116,8 +117,8 @@ def auc(
         return np.mean(areas, axis=0)
 
     if not np.isfinite(scores).all():
-        return Metric(np.nan, np.nan, np.nan, len(np.unique(_groups(subjects))))
-    return _measure(statistic, subjects, samples)
+        return Metric(np.nan, np.nan, np.nan, len(np.unique(number_subjects(subjects))))
+    return measure(statistic, subjects, samples)
 
 
 def paired_difference(
@@ -125,7 +126,7 @@ def paired_difference(
 ) -> Metric:
     """Mean of a - b over scans that both answered; below 0, a is the better."""
     difference = _numbers(errors_a) - _numbers(errors_b)
-    return _measure(lambda w: _mean(w, difference), subjects, samples)
+    return measure(lambda w: _mean(w, difference), subjects, samples)
 
 
 class _Ranking:
@@ -147,12 +148,17 @@ class _Ranking:
         return won / np.where(pairs > 0, pairs, np.nan)
 
 
-def _measure(statistic: Statistic, subjects: Sequence[Any], samples: int) -> Metric:
+def measure(statistic: Statistic, subjects: Subjects, samples: int = SAMPLES) -> Metric:
     """The statistic of all scans, and of `samples` draws of whole subjects.
 
     A draw in which the statistic is undefined (a class is missing) is left out.
+
+    Args:
+      statistic: of weights [r, n], how often each scan was drawn, in each of r draws.
+      subjects: of the n scans.
+      samples: draws; none for the value alone.
     """
-    groups = _groups(subjects)
+    groups = number_subjects(subjects)
     n = len(np.unique(groups))
     if not n:
         return Metric(np.nan, np.nan, np.nan, 0)
@@ -178,7 +184,7 @@ def _draws(
     return np.concatenate(found)
 
 
-def _groups(subjects: Sequence[Any]) -> Int[np.ndarray, " n"]:
+def number_subjects(subjects: Subjects) -> Int[np.ndarray, " n"]:
     """Numbers from 0 for subjects; a scan without one (None, "") is its own."""
     seen: dict[Any, int] = {}
     names = list(subjects)
@@ -200,7 +206,7 @@ def _mean(weights: Weights, values: Float[np.ndarray, " n"]):
     return weights @ values / weights.sum(1)
 
 
-def _covariance(weights: Weights, one, other) -> Float[np.ndarray, " r"]:
+def covariance(weights: Weights, one, other) -> Float[np.ndarray, " r"]:
     """Weighted covariance; a variance that is only rounding is NaN."""
     # Centred first, so that the difference of large squares keeps its digits.
     a, b = one - one.mean(), other - other.mean()
