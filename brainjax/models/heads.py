@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from brainjax.errors import InputRefusedError
+from brainjax.models.encoded import at_least
 
 
 class Projector(nnx.Module):
@@ -37,7 +38,7 @@ class Projector(nnx.Module):
 
 
 class Head(nnx.Module):
-    """LayerNorm, dropout and one linear map from an encoder to a task's outputs.
+    """LayerNorm, dropout and a linear map, or an MLP, from features to outputs.
 
     BrainIAC's heads have no LayerNorm: `norm=False`.
 
@@ -46,12 +47,13 @@ class Head(nnx.Module):
         outputs: number of outputs of the task.
         dropout: chance of dropping an input, where keys are given.
         norm: whether a LayerNorm comes first.
+        hidden: width of a hidden layer with GELU before the linear map; 0 for none.
         scale: standard deviation of the linear map at the start is
             `scale / sqrt(width)`: outputs start close to 0, the mean of a
             standardised target and the even odds of classes.
 
     Raises:
-        InputRefusedError: dropout is not in [0, 1).
+        InputRefusedError: dropout is not in [0, 1), or hidden no size.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Head(nnx.Module):
         *,
         dropout: float = 0.0,
         norm: bool = True,
+        hidden: int = 0,
         scale: float = 0.1,
         rngs: nnx.Rngs,
     ):
@@ -71,7 +74,12 @@ class Head(nnx.Module):
         self.norm = (
             nnx.LayerNorm(width, use_fast_variance=False, rngs=rngs) if norm else None
         )
-        self.linear = nnx.Linear(width, outputs, kernel_init=start, rngs=rngs)
+        self.mlp = (
+            nnx.Linear(width, hidden, rngs=rngs)
+            if at_least(0, hidden, "head.hidden")
+            else None
+        )
+        self.linear = nnx.Linear(hidden or width, outputs, kernel_init=start, rngs=rngs)
 
     def __call__(
         self, pooled: Float[Array, "b d"], keys: Key[Array, " b"] | None = None
@@ -83,6 +91,8 @@ class Head(nnx.Module):
         hidden = pooled.astype(jnp.float32)
         if self.norm is not None:
             hidden = self.norm(hidden)
+        if self.mlp is not None:
+            hidden = nnx.gelu(self.mlp(hidden))
         if keys is not None and self.dropout > 0:
             hidden = drop(hidden, keys, self.dropout)
         return self.linear(hidden)
