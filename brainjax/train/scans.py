@@ -1,7 +1,8 @@
 """Which scans a run trains on, validates on and never sees, by subject."""
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -30,6 +31,7 @@ def split_scans(
     stratify: str = "",
     folds: int = 0,
     fold: int = 0,
+    without: Sequence[str] = (),
 ) -> Split:
     """Splits a prepared data set by subject; the same for every run with these words.
 
@@ -41,12 +43,31 @@ def split_scans(
       stratify: name of a label to balance the parts by; none if empty.
       folds: number of cross-validation folds, 0 for a single split.
       fold: which of them is held out, from 0.
+      without: names of subjects that no part gets, such as those pretrained on.
 
     Raises:
       InputRefusedError: shares outside 0..1, an unknown label, too few subjects.
     """
-    subjects = [str(number) for number in dataset.subject_ids]
-    labels = dataset.labels(stratify) if stratify else None
+    left_out = frozenset(without)
+    pool = np.flatnonzero([row["subject"] not in left_out for row in dataset.rows])
+    subjects = [str(dataset.subject_ids[i]) for i in pool]
+    named = dataset.labels(stratify) if stratify else None
+    labels = None if named is None else [named[i] for i in pool]
+    words = {"seed": seed, "val": val, "test": test, "folds": folds, "fold": fold}
+    return Split(*(pool[part] for part in _split(subjects, labels, **words)))
+
+
+def _split(
+    subjects: list[str],
+    labels: list[Any] | None,
+    *,
+    seed: int,
+    val: float,
+    test: float,
+    folds: int,
+    fold: int,
+) -> Split:
+    """Splits scans by subject; see `split_scans`."""
     if not folds:
         if not (val >= 0 and test >= 0 and val + test < 1):
             raise InputRefusedError(
