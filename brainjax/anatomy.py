@@ -26,8 +26,21 @@ _SEQUENCE_ALIASES = {
     "t1postcontrast": "T1CE",
 }
 
-UNITS = {"age": "years", "days": "days", "time": "days"}
+UNITS = {
+    "age": "years",
+    "days": "days",
+    "time": "days",
+    "survival_days": "days",
+    "stroke_days": "days",
+}
 """Unit of a target column, by its name; a config may state another."""
+
+_LIFETIME = 43_830.0  # 120 years in days
+
+RANGES = {"age": (0.0, 120.0)} | {
+    name: (0.0, _LIFETIME) for name, unit in UNITS.items() if unit == "days"
+}
+"""Smallest and largest value of a target column in its unit, by its name."""
 
 
 def sequence_name(word: str) -> str | None:

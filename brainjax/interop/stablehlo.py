@@ -110,8 +110,7 @@ def _answers(run: Run) -> dict[str, Callable[[Any], Any]]:
     if run.kind == "segmentation":
         return {"logits": lambda outputs: outputs}
     if isinstance(run.task, Regression):
-        mean, std = run.task.mean, run.task.std
-        return {"prediction": lambda outputs: outputs[:, 0] * std + mean}
+        return {"prediction": run.task.answer}
     if isinstance(run.task, Classification):
         return {"probabilities": lambda outputs: jax.nn.softmax(outputs, axis=-1)}
     return {"outputs": lambda outputs: outputs} if run.kind == "finetune" else {}

@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError
 from brainjax.models.encoded import at_least, triple
-from brainjax.tasks import Classification, Task, make_task
+from brainjax.tasks import Classification, Regression, Task, make_task
+from brainjax.tasks.labels import chosen
 from brainjax.volume.recipe import AnyRecipe, make_recipe
 
 MOST_SHAPE, MOST_PATCH = 1024, 64
 """Voxels of an input and of a patch that a network is resized to."""
+
+_FOREIGN = ("regression", "classification")
+"""Tasks whose outputs need nothing that only training tells."""
 
 
 class Statement(NamedTuple):
@@ -59,8 +63,9 @@ def make_statement(
     Args:
         recipe: row of `RECIPES`; spacing: of its voxels in mm, where it has a choice.
         settings: "key=value" words; a value is a Python literal, else text.
-        task: row of `TASKS`, with its target, unit and classes ("wildtype,mutant" in
-            the order of the outputs; for one logit, the second is the likely one).
+        task: regression or classification, with its target, unit and classes
+            ("wildtype,mutant" in the order of the outputs; for one logit, the second
+            is the likely one).
         others: further attributes of `Statement`, as they are.
 
     Raises:
@@ -100,7 +105,9 @@ def _task(name: str | None, target: str | None, unit: str, classes: str) -> Task
             if value:
                 raise InputRefusedError(f"--{word}: wanted --task with it, got none")
         return None
+    chosen("--task", name, _FOREIGN)
     task = make_task(name, target=target, unit=unit)
+    assert isinstance(task, Classification | Regression)
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
     if isinstance(task, Classification):
         if len(set(names)) < 2 or len(set(names)) != len(names):

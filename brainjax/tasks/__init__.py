@@ -7,40 +7,52 @@ import inspect
 from typing import Any
 
 from brainjax.errors import InputRefusedError
+from brainjax.tasks.auto import Auto
 from brainjax.tasks.classification import Classification
 from brainjax.tasks.labels import chosen
 from brainjax.tasks.regression import Regression
+from brainjax.tasks.survival import Survival
 
 __all__ = [
     "TASKS",
+    "Auto",
     "Classification",
     "Regression",
+    "Survival",
     "Task",
     "make_task",
     "task_from_dict",
 ]
 
 
-Task = Regression | Classification
+Task = Regression | Classification | Survival
 """What the rest of brainjax takes for a task.
 
 Each has `name` (its row of `TASKS`), `constant_name` (of `constant`, in words),
-`target` and `unit`; once fitted, `outputs` (width of the head), `constant` (the output
-[k] that looks at no scan), `encode`, `loss` and `columns`; and `fit` and `to_dict`.
+`target`, `unit`, `columns_read` and `values` (its labels, out of a table); once
+fitted, `outputs` (width of the head), `constant` (the output [k] that looks at no
+scan), `encode`, `loss`, `decode`, `columns` and `score_higher` (what ranks scans); and
+`fit` and `to_dict`.
 """
 
-TASKS = {"regression": Regression, "classification": Classification}
-"""Tasks by the name a config gives."""
+TASKS = {
+    "regression": Regression,
+    "classification": Classification,
+    "survival": Survival,
+}
+"""Tasks by the name a config gives; "auto" becomes one of the first two in `fit`."""
 
 
-def make_task(name: str, **keywords: Any) -> Task:
-    """Makes an unfitted task; keywords are those of its `make`.
+def make_task(name: str, **keywords: Any) -> Task | Auto:
+    """Makes an unfitted task; keywords are those of its `make`, None for the default.
 
     Raises:
       InputRefusedError: no such task or keyword, with the near miss, or no target.
     """
-    make = TASKS[chosen("task", name, TASKS)].make
+    known = TASKS | {Auto.name: Auto}
+    make = known[chosen("task", name, known)].make
     allowed = inspect.signature(make).parameters
+    keywords = {key: value for key, value in keywords.items() if value is not None}
     for key in keywords:
         chosen(f"setting of task {name!r}", key, allowed)
     if not keywords.get("target"):

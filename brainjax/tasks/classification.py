@@ -11,8 +11,13 @@ from jaxtyping import Array, Float, Int, Num
 from scipy.special import softmax
 
 from brainjax.errors import InputRefusedError
-from brainjax.losses import cross_entropy, masked_mean
-from brainjax.tasks.labels import class_name, known, refuse_mixed
+from brainjax.losses import cross_entropy, focal, masked_mean
+from brainjax.tasks.follow_up import by_horizon, follow_up, refuse_twice
+from brainjax.tasks.labels import chosen, class_name, known, refuse_mixed
+from brainjax.tasks.stored import Labels, as_json, at_least, from_json
+
+LOSSES = ("cross_entropy", "focal")
+"""Losses by the name a config gives."""
 
 
 @dataclass(frozen=True)
@@ -22,29 +27,97 @@ class Classification:
     Attributes:
       target: name of the label.
       unit: for readers.
-      classes: names seen in training, sorted (whole numbers by size).
-      counts: training scans of each class.
+      classes: names seen in training, sorted (whole numbers by size), or as stated.
+      counts: training scans of each class; () before `fit`.
+      closed: whether a label outside the stated classes is refused.
+      penalty: row of `LOSSES`; gamma: of the focal loss.
+      balance: whether every class has the same say in the loss, however many its scans.
+      event, horizon: turn a column of times into "yes" (the event came by then) and
+        "no"; in units of the target.
     """
 
     target: str
     unit: str = "class"
     classes: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
+    closed: bool = False
+    penalty: str = "cross_entropy"
+    gamma: float = 2.0
+    balance: bool = False
+    event: str = ""
+    horizon: float = 0.0
 
     name: ClassVar[str] = "classification"
     constant_name: ClassVar[str] = "most frequent class"
 
     @classmethod
-    def make(cls, *, target: str, unit: str = "") -> "Classification":
-        """Makes an unfitted task."""
-        return cls(target, unit or "class")
+    def make(
+        cls,
+        *,
+        target: str,
+        unit: str = "",
+        loss: str = "cross_entropy",
+        gamma: float = 2.0,
+        balance: bool = False,
+        event: str = "",
+        horizon: float = 0.0,
+        classes: Sequence[Any] = (),
+    ) -> "Classification":
+        """Makes an unfitted task.
+
+        classes: their names in the order of the outputs; left out, those that training
+        has. A label outside stated classes is refused.
+
+        Raises:
+          InputRefusedError: there is no such loss, a negative gamma, an event without
+            a horizon or the reverse, one class.
+        """
+        what = f"of target {target!r}"
+        chosen(f"loss {what}", loss, LOSSES)
+        at_least(0, gamma, f"gamma {what}")
+        at_least(0, horizon, f"horizon {what}")
+        if bool(event) != bool(horizon):
+            raise InputRefusedError(
+                f"target {target!r}: wanted event and horizon together, got event "
+                f"{event!r} and horizon {horizon:g}"
+            )
+        refuse_twice(f"task 'classification' {what}", target, event)
+        names = ("no", "yes") if event else _stated(classes, target)
+        return cls(
+            *(target, unit or "class", names),
+            closed=bool(names),
+            penalty=loss,
+            gamma=float(gamma),
+            balance=bool(balance),
+            event=event,
+            horizon=float(horizon),
+        )
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the table that it needs, the target first."""
+        return (self.target, self.event) if self.event else (self.target,)
+
+    def values(self, labels: Labels) -> list[Any]:
+        """Gives the label of every scan, None where it is unknown.
+
+        With a horizon that is "yes" where the event came by then, "no" where the
+        subject was seen without it until then, and None where it was lost before.
+
+        Raises:
+          InputRefusedError: a column is missing; with a horizon, a time is negative or
+            no number, an event is not 0 or 1, no scan has both.
+        """
+        if not self.event:
+            return labels(self.target)
+        return by_horizon(follow_up(labels, self.target, self.event), self.horizon)
 
     def fit(self, values: Sequence[Any]) -> "Classification":
         """Learns the classes from the training labels; None is left out.
 
         Raises:
           InputRefusedError: fewer than two labels or classes, numbers that are not
-            whole, numbers among words.
+            whole, numbers among words, a label outside stated classes.
         """
         names = self.names(known(values))
         if len(names) < 2:
@@ -58,7 +131,7 @@ class Classification:
                 f"target {self.target!r}: wanted at least 2 classes, got {len(names)} "
                 f"scans of {names[0]!r} only"
             )
-        classes = sorted(counts, key=_by_size)
+        classes = self.classes if self.closed else sorted(counts, key=_by_size)
         return replace(
             self, classes=tuple(classes), counts=tuple(counts[c] for c in classes)
         )
@@ -72,7 +145,9 @@ class Classification:
     def constant(self) -> Float[np.ndarray, " k"]:
         """The output that looks at no scan: log training frequencies."""
         self._fitted()
-        return np.log(np.array(self.counts) / sum(self.counts)).astype(np.float32)
+        # Half a scan for a stated class that training lacks: log 0 answers nothing.
+        counts = np.maximum(self.counts, 0.5)
+        return np.log(counts / counts.sum()).astype(np.float32)
 
     def encode(
         self, values: Sequence[Any]
@@ -82,7 +157,8 @@ class Classification:
         That is where a scan has no label, or a class that training never saw.
 
         Raises:
-          InputRefusedError: numbers that are not whole, numbers among words.
+          InputRefusedError: numbers that are not whole, numbers among words, a label
+            outside stated classes.
         """
         place = {name: i for i, name in enumerate(self._fitted())}
         names = iter(self.names(known(values)))
@@ -96,8 +172,17 @@ class Classification:
         targets: Num[Array, " b"],
         weights: Float[Array, " b"],
     ) -> Float[Array, ""]:
-        """Mean cross-entropy of the labelled samples, in nats; 0 without any."""
+        """Mean loss of the labelled samples, in nats; 0 without any.
+
+        Balanced, it is a mean weighted by n / (k x scans of the class) in training.
+        """
         targets = jnp.asarray(targets).astype(jnp.int32)
+        if self.balance:
+            counts = np.maximum(self.counts, 1)
+            shares = jnp.asarray(counts.sum() / (len(counts) * counts), outputs.dtype)
+            weights = weights * shares[targets]
+        if self.penalty == "focal":
+            return masked_mean(focal(outputs, targets, gamma=self.gamma), weights)
         return masked_mean(cross_entropy(outputs, targets), weights)
 
     def decode(self, outputs: Float[np.ndarray, "n k"]) -> list[str]:
@@ -111,6 +196,21 @@ class Classification:
         """Gives the softmax, float64, in the order of `classes`."""
         return softmax(np.asarray(outputs, np.float64), axis=1)
 
+    def score_higher(
+        self, outputs: Float[np.ndarray, "n k"]
+    ) -> Float[np.ndarray, " n"]:
+        """Gives the probability of the second of two classes.
+
+        Raises:
+          InputRefusedError: more than two classes, which no one number ranks.
+        """
+        if self.outputs != 2:
+            raise InputRefusedError(
+                f"target {self.target!r}: wanted 2 classes to rank scans by, got "
+                f"{', '.join(self.classes)}"
+            )
+        return self.probabilities(outputs)[:, 1]
+
     def columns(self, outputs: Float[np.ndarray, "n k"]) -> dict[str, list[Any]]:
         """Gives `prediction`, a class name, and `probability_<class>` of each."""
         made: dict[str, list[Any]] = {"prediction": self.decode(outputs)}
@@ -122,28 +222,46 @@ class Classification:
 
     def to_dict(self) -> dict[str, Any]:
         """Gives JSON values that `from_dict` reads back."""
-        made = {"name": self.name, "target": self.target, "unit": self.unit}
-        return made | {"classes": list(self.classes), "counts": list(self.counts)}
+        return as_json(self)
 
     @classmethod
     def from_dict(cls, given: dict[str, Any]) -> "Classification":
         """Reads what `to_dict` gave."""
-        classes, counts = tuple(given["classes"]), tuple(given["counts"])
-        return cls(given["target"], given["unit"], classes, counts)
+        made = from_json(cls, given)
+        chosen(f"loss of target {made.target!r}", made.penalty, LOSSES)
+        return made
 
     def names(self, values: Sequence[Any]) -> list[str]:
         """Gives known labels as class names, also of classes never seen in training.
 
         Raises:
-          InputRefusedError: numbers that are not whole, numbers among words.
+          InputRefusedError: numbers that are not whole, numbers among words, a label
+            outside stated classes.
         """
         refuse_mixed(values, self.target)
-        return [class_name(value, self.target) for value in values]
+        names = [class_name(value, self.target) for value in values]
+        for name in names if self.closed else ():
+            if name not in self.classes:
+                raise InputRefusedError(
+                    f"target {self.target!r}: wanted one of "
+                    f"{', '.join(self.classes)}, got {name!r}"
+                )
+        return names
 
     def _fitted(self) -> tuple[str, ...]:
-        if not self.classes:
+        if not self.classes or (self.closed and not self.counts):
             raise ValueError(f"target {self.target!r}: fit the task before using it")
         return self.classes
+
+
+def _stated(classes: Sequence[Any], target: str) -> tuple[str, ...]:
+    names = tuple(class_name(value, target) for value in classes)
+    if names and (len(names) < 2 or len(set(names)) < len(names)):
+        raise InputRefusedError(
+            f"classes of target {target!r}: wanted two different names or more, got "
+            f"{', '.join(names)}"
+        )
+    return names
 
 
 def _by_size(name: str) -> tuple[int, str]:

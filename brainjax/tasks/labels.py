@@ -63,6 +63,28 @@ def refuse_mixed(values: Sequence[Any], target: str) -> None:
         )
 
 
+def refuse_words(values: Sequence[Any], target: str) -> None:
+    """Raises InputRefusedError where labels are not all numbers.
+
+    A table makes text of a whole column in which one entry is a word: that is named.
+    """
+    refuse_mixed(values, target)
+    words = [value for value in values if not is_number(value)]
+    odd = [value for value in words if not _reads_as_number(value)]
+    if odd and len(odd) < len(words):
+        raise InputRefusedError(
+            f"target {target!r}: wanted values of one type, got "
+            f"{len(words) - len(odd)} numbers and {len(odd)} words such as {odd[0]!r}"
+        )
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        return not is_truth(value) and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
 def chosen(what: str, name: Any, allowed: Collection[str]) -> str:
     """Gives `name` back, or raises InputRefusedError with the near miss."""
     if name in allowed:

@@ -156,7 +156,8 @@ SETTINGS = [
     ("regresion", {"target": "age"}, "did you mean 'regression'"),
     ("regression", {"target": "age", "los": "mse"}, "did you mean 'loss'"),
     ("regression", {"target": "age", "loss": "hubr"}, "did you mean 'huber'"),
-    ("classification", {"target": "sex", "loss": "mse"}, "wanted one of target, unit"),
+    ("classification", {"target": "sex", "bins": 4}, "got 'bins'"),
+    ("classification", {"target": "sex", "loss": "mse"}, "wanted one of cross_entropy"),
     ("classification", {}, "wanted the target's name"),
     ("regression", {"target": ""}, "wanted the target's name"),
 ]
