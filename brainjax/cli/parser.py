@@ -49,6 +49,9 @@ def _add_data_verbs(verbs) -> None:
     verb.add_argument("--spacing", type=float, default=2.0, help="mm")
     verb.add_argument("--head", action="store_true", help="whole heads, not stripped")
     verb.add_argument("--sequences", nargs="+", default=["T1w"])
+    verb.add_argument(
+        "--arms", nargs="+", default=["healthy"], help="healthy, mci, glioma, stroke"
+    )
     _workers(verb)
 
     verb = _add(verbs, actions.prepare, "raw scans to canonical volumes in shards")

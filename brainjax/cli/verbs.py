@@ -32,6 +32,7 @@ def phantom(options: argparse.Namespace) -> int:
         spacing=options.spacing,
         head=options.head,
         sequences=tuple(options.sequences),
+        arms=tuple(options.arms),
         workers=options.workers,
     )
     return GOOD

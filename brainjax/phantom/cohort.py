@@ -16,8 +16,16 @@ from rich.progress import track
 
 from brainjax.anatomy import SEQUENCES
 from brainjax.errors import InputRefusedError
+from brainjax.phantom.arms import (
+    COLUMNS,
+    PLAIN,
+    check_arms,
+    labels_of,
+    latents_of,
+    member,
+)
 from brainjax.phantom.atlas import Atlas, build_atlas, load_atlas, save_atlas
-from brainjax.phantom.latents import Latents, draw_subject, oracle_age, oracle_male
+from brainjax.phantom.latents import Latents, Subject, oracle_age, oracle_male
 from brainjax.phantom.store import write_whole
 from brainjax.phantom.subject import Made, Settings, make_subject, subject_name
 from brainjax.phantom.truth import measure_truth
@@ -39,21 +47,26 @@ def cohort(
     spacing: float = 2.0,
     head: bool = False,
     sequences: tuple[str, ...] = ("T1w",),
+    arms: tuple[str, ...] = PLAIN,
     workers: int = 2,
     progress: bool = True,
 ) -> Path:
     """Writes a BIDS-like cohort with known answers; gives its participants.tsv.
 
     Every subject gets every sequence of one anatomy. `spacing` is in mm. The bytes
-    depend on (seed, subject, spacing, head) alone. Run again with the same of these
-    it keeps what is finished; more subjects or sequences are added.
+    depend on (seed, subject, spacing, head) and the subject's arm alone. Run again with
+    the same of these it keeps what is finished; more subjects or sequences are added.
+
+    Subject n is of arm `arms[(n - 1) % len(arms)]`: healthy, mci, glioma, stroke. The
+    arms bring their columns to participants.tsv, n/a where they do not apply.
 
     Raises InputRefusedError for settings it cannot use and for a folder that holds
     another cohort, MissingExtraError where nilearn is absent.
     """
     out, sequences = Path(out), tuple(sequences)
     _check(subjects, seed, spacing, sequences, workers)
-    settings = Settings(int(seed), float(spacing), bool(head))
+    check_arms(tuple(arms))
+    settings = Settings(int(seed), float(spacing), bool(head), tuple(arms))
     _claim(out, settings)
     numbers_ = range(1, subjects + 1)
     with tempfile.TemporaryDirectory(prefix="brainjax-phantom-") as folder:
@@ -91,7 +104,7 @@ def _check(
 def _claim(out: Path, settings: Settings) -> None:
     """Notes what the folder holds, or checks that it holds just that."""
     note = out / "phantom.json"
-    wanted = {"version": VERSION, **settings._asdict()}
+    wanted = _stated(settings)
     if note.exists():
         found = json.loads(note.read_text())
         if found != wanted:
@@ -106,6 +119,14 @@ def _claim(out: Path, settings: Settings) -> None:
         raise InputRefusedError(
             f"{out}: wanted a folder to write in, got {error.strerror}"
         ) from None
+
+
+def _stated(settings: Settings) -> dict:
+    """The settings as they are noted: arms only where there are some."""
+    stated = {"version": VERSION, **settings._asdict(), "arms": list(settings.arms)}
+    if settings.arms == PLAIN:
+        del stated["arms"]
+    return stated
 
 
 def _run(job, subjects: range, workers: int) -> Iterator[Made]:
@@ -124,7 +145,7 @@ def _run(job, subjects: range, workers: int) -> Iterator[Made]:
 def _job(
     folder: str, out: Path, settings: Settings, sequences: tuple[str, ...], number: int
 ) -> Made:
-    subject = draw_subject(settings.seed, number)
+    subject = member(settings.seed, number, settings.arms)
     return make_subject(out, subject, _atlas(folder), settings, sequences)
 
 
@@ -136,34 +157,47 @@ def _atlas(folder: str) -> Atlas:
 def _write_tables(
     out: Path, settings: Settings, sequences: tuple[str, ...], made: list[Made]
 ) -> None:
-    people = [draw_subject(settings.seed, m.number) for m in made]
-    names = [subject_name(m.number) for m in made]
-    rows = [
-        [n, p.latents.age, p.latents.sex] for n, p in zip(names, people, strict=True)
-    ]
-    _write_tsv(out / "participants.tsv", ["participant_id", "age", "sex"], rows)
-    extra = sorted({name for m in made for name in m.answers})
-    header = ["participant_id", *Latents._fields, "oracle_age", "oracle_male", *extra]
-    rows = [
-        [
-            name,
-            *person.latents,
-            oracle_age(person.latents),
-            oracle_male(person.latents),
-            *(m.answers.get(key, "n/a") for key in extra),
-        ]
-        for name, person, m in zip(names, people, made, strict=True)
-    ]
-    _write_tsv(out / "latents.tsv", header, rows)
+    people = [member(settings.seed, m.number, settings.arms) for m in made]
+    _write_participants(out / "participants.tsv", people)
+    _write_latents(out / "latents.tsv", people, made)
     truth = {
-        "version": VERSION,
-        **settings._asdict(),
+        **_stated(settings),
         "subjects": len(made),
         "sequences": list(sequences),
         "targets": measure_truth(people, [f for m in made for f in m.features]),
     }
     write_whole(out / "truth.json", (json.dumps(truth, indent=2) + "\n").encode())
     shutil.copyfile(Path(__file__).with_name("README.md"), out / "README")
+
+
+def _write_participants(path: Path, people: list[Subject]) -> None:
+    """What a study would know: age and sex, and the labels of the arms."""
+    arms = any(person.arm for person in people)
+    header = ["participant_id", "age", "sex", *(COLUMNS if arms else ())]
+    rows = [
+        [subject_name(p.number), p.latents.age, p.latents.sex]
+        + (labels_of(p) if arms else [])
+        for p in people
+    ]
+    _write_tsv(path, header, rows)
+
+
+def _write_latents(path: Path, people: list[Subject], made: list[Made]) -> None:
+    """What nobody would know, what an oracle makes of it, what effects noted."""
+    hidden = [{**latents_of(p), **m.answers} for p, m in zip(people, made, strict=True)]
+    extra = list(dict.fromkeys(name for row in hidden for name in row))
+    header = ["participant_id", *Latents._fields, "oracle_age", "oracle_male", *extra]
+    rows = [
+        [
+            subject_name(person.number),
+            *person.latents,
+            oracle_age(person.latents),
+            oracle_male(person.latents),
+            *(row.get(key, "n/a") for key in extra),
+        ]
+        for person, row in zip(people, hidden, strict=True)
+    ]
+    _write_tsv(path, header, rows)
 
 
 def _write_tsv(path: Path, header: list[str], rows: list[list]) -> None:

@@ -25,7 +25,20 @@ _ROWS = {
     "T1CE": (0.16, 0.13, 0.54, 0.76, 0.10, 0.62, 0.92, 0.50, 0.18, 0.8, 0.9),
 }
 
-CONTRASTS = {name: dict(zip(_COLUMNS, row, strict=True)) for name, row in _ROWS.items()}
+_LESIONS = ["necrosis", "tumour", "rim", "margin", "oedema"]
+_LESIONS += ["acute", "subacute", "chronic"]
+
+_LESION_ROWS = {
+    "T1w": (0.28, 0.42, 0.50, 0.48, 0.58, 0.60, 0.44, 0.20),
+    "T2w": (0.86, 0.92, 0.66, 0.74, 0.80, 0.76, 0.86, 0.96),
+    "FLAIR": (0.62, 0.40, 0.84, 0.92, 0.96, 1.00, 0.84, 0.24),
+    "T1CE": (0.26, 0.42, 1.15, 0.50, 0.54, 0.56, 0.90, 0.20),
+}
+
+CONTRASTS = {
+    name: dict(zip(_COLUMNS + _LESIONS, row + _LESION_ROWS[name], strict=True))
+    for name, row in _ROWS.items()
+}
 """Relative intensity of every tissue (air is 0), and gain of the two extra maps."""
 
 _BY_LABEL = [
@@ -39,8 +52,22 @@ _BY_LABEL = [
     "muscle",
     "eye",
 ]
-LABELS = {name: label for label, name in enumerate(_BY_LABEL)} | {"marrow": 5}
-"""Label of every tissue in the true label maps; 0 is outside (and air)."""
+_HEALTHY = {name: label for label, name in enumerate(_BY_LABEL)} | {"marrow": 5}
+
+LABELS = _HEALTHY | {
+    "necrosis": 9,
+    "tumour": 9,
+    "oedema": 10,
+    "rim": 11,
+    "margin": 11,
+    "acute": 12,
+    "subacute": 12,
+    "chronic": 12,
+}
+"""Label of every tissue in the true label maps; 0 is outside (and air).
+
+A glioma's core is 9, its oedema 10, its rim 11; the lesion of a stroke is 12.
+"""
 
 
 def make_contrast(
@@ -53,10 +80,10 @@ def make_contrast(
     row = CONTRASTS[sequence]
     signal = np.zeros(anatomy.voxels.size, np.float32)
     # Drawn for every tissue, present or not: stripped and whole heads agree.
-    shares = {name: 1 + 0.07 * rng.standard_normal() for name in LABELS}
+    shares = {name: 1 + 0.07 * rng.standard_normal() for name in _HEALTHY}
     shares["ventricle"] = shares["csf"]
     for name, fraction in anatomy.tissues.items():
-        signal += np.float32(row.get(name, 0.0) * shares[name]) * fraction
+        signal += np.float32(row.get(name, 0.0) * shares.get(name, 1.0)) * fraction
     brain = anatomy.tissues["grey"] + anatomy.tissues["white"]
     signal += np.float32(row["detail"]) * anatomy.maps["detail"] * brain
     bright = np.float32(row["enhancement"]) * anatomy.maps["enhancement"]

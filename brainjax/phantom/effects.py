@@ -15,8 +15,11 @@ import numpy as np
 from brainjax.phantom.anatomy import Anatomy, place, resample
 from brainjax.phantom.atlas import Atlas
 from brainjax.phantom.fields import Grid, sample, sigmoid
+from brainjax.phantom.glioma import add_glioma, push_aside
 from brainjax.phantom.head import add_head
 from brainjax.phantom.latents import Subject
+from brainjax.phantom.mci import shrink_hippocampi
+from brainjax.phantom.stroke import add_stroke
 
 
 class Effect(NamedTuple):
@@ -93,7 +96,11 @@ def _strip(anatomy: Anatomy, subject: Subject) -> Anatomy:
 
 EFFECTS = (
     Effect("widen_spaces", "shape", widen_spaces),
+    Effect("push_aside", "shape", push_aside),
     Effect("thin_cortex", "tissue", thin_cortex),
+    Effect("shrink_hippocampi", "tissue", shrink_hippocampi),
+    Effect("add_glioma", "tissue", add_glioma),
+    Effect("add_stroke", "tissue", add_stroke),
     Effect("surround", "tissue", surround),
 )
 """Every effect, in the order it is applied."""

@@ -40,11 +40,15 @@ def stream(seed: int, subject: int, name: str) -> np.random.Generator:
 
 
 class Subject(NamedTuple):
-    """One member of a cohort: where its draws come from, and its latents."""
+    """One member of a cohort: where its draws come from, its latents, its arm.
+
+    The arm is None in a cohort that has none: all are healthy, with equal hippocampi.
+    """
 
     seed: int
     number: int
     latents: Latents
+    arm: str | None = None
 
     def stream(self, name: str) -> np.random.Generator:
         """Gives the generator of one named draw of this subject."""
@@ -61,8 +65,8 @@ def thinning_mean(age):
     return -0.4 + 1.2 * (age - AGES[0]) / (AGES[1] - AGES[0])
 
 
-def draw_subject(seed: int, number: int) -> Subject:
-    """Gives subject `number` (from 1) of the cohort `seed`."""
+def draw_subject(seed: int, number: int, arm: str | None = None) -> Subject:
+    """Gives subject `number` (from 1) of the cohort `seed`; no latent asks the arm."""
     rng = stream(seed, number, "latents")
     age = round(float(rng.uniform(*AGES)), 1)
     sex = "FM"[int(rng.integers(2))]
@@ -77,7 +81,7 @@ def draw_subject(seed: int, number: int) -> Subject:
         other_thinning=float(rng.uniform(-0.5, 1.0)),
         rim=float(rng.uniform(-0.6, 1.2)),
     )
-    return Subject(seed, number, latents)
+    return Subject(seed, number, latents, arm)
 
 
 def oracle_age(latents: Latents) -> float:

@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     seed: int
     spacing: float
     head: bool
+    arms: tuple[str, ...]
 
 
 class Made(NamedTuple):
