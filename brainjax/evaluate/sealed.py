@@ -23,7 +23,7 @@ def write_sealed(
 ) -> None:
     """Writes JSON facts and numbers, whole or not at all; equal ones as equal bytes."""
     text = json.dumps(dict(facts), sort_keys=True).encode()
-    stored = {name: np.asarray(array) for name, array in arrays.items()}
+    stored: dict[str, Any] = {k: np.asarray(v) for k, v in arrays.items()}
     stored[FACTS] = np.frombuffer(text, np.uint8)
     stored[SEAL] = _digest(stored)
     data = io.BytesIO()
@@ -38,7 +38,7 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       DamagedFileError: there is no such file, or it is another than was written.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if not np.array_equal(arrays.pop(SEAL), _digest(arrays)):
             raise ValueError("its sha256 is another")
