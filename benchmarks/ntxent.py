@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from common import (
+    Growth,
     Peer,
     Report,
     by_device,
@@ -65,31 +66,6 @@ class Clock:
             "seconds": time.perf_counter() - passed,
             "core_seconds": time.process_time() - worked,
         }
-
-
-class Growth:
-    """By how many bytes this process grew at its largest, since this was made."""
-
-    def __init__(self):
-        try:
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # The largest so far is now what it is now.
-        except OSError:
-            pass
-        self._before = _resident("VmRSS")
-
-    def bytes(self) -> int:
-        """Gives the growth; 0 where the system does not tell."""
-        return max(0, _resident("VmHWM") - self._before)
-
-
-def _resident(name: str) -> int:
-    try:
-        with open("/proc/self/status") as file:
-            lines = dict(line.split(":", 1) for line in file)
-    except OSError:
-        return 0
-    return 1024 * int(lines[name].split()[0])
 
 
 def work(

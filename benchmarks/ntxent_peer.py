@@ -10,8 +10,8 @@ import json
 import os
 import sys
 
-from common import serve
-from ntxent import Clock, Growth, embeddings
+from common import Growth, serve
+from ntxent import Clock, embeddings
 
 
 def work(form: str, pairs: int, dim: int, temperature: float, device: str) -> None:

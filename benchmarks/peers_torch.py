@@ -12,8 +12,7 @@ import sys
 import time
 from typing import Any
 
-from common import serve
-from ntxent import Growth
+from common import Growth, serve
 from step import draw_views
 
 SIZES = {

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from common import (
+    Growth,
     Peer,
     Report,
     by_device,
@@ -39,7 +40,6 @@ from common import (
     take_turns,
     write,
 )
-from ntxent import Growth
 
 GIB, TERA = 2**30, 1e12
 

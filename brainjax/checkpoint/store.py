@@ -20,12 +20,11 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from brainjax.checkpoint.integrity import (
@@ -36,11 +35,13 @@ from brainjax.checkpoint.integrity import (
     verify,
     write_integrity,
 )
+from brainjax.checkpoint.keeping import check_keys, check_ours, preservation
 from brainjax.checkpoint.loading import load_state
 from brainjax.errors import InputRefusedError
 from brainjax.parallel import first_does, is_first
 
 log = logging.getLogger("brainjax")
+T = TypeVar("T")
 
 
 class SaveError(OSError):
@@ -105,7 +106,7 @@ class Checkpoints:
         if not math.isfinite((metrics or {}).get("score", 0.0)):
             log.warning("%s: step %d is never the best: %s", self.folder, step, metrics)
             metrics = None
-        _check_keys(state)
+        check_keys(state)
         self.wait()
         writer = self._open()
         written = step not in self.steps()
@@ -181,15 +182,8 @@ class Checkpoints:
         Only the file it is in is verified; `restore` gives the dict of the step that
         it really used. Raises InputRefusedError as `restore` does.
         """
-        reasons = []
-        for number in self.steps()[::-1] if step is None else [step]:
-            try:
-                return self._extra(number)
-            except DamagedError as error:
-                reasons.append(f"step {number} is damaged: {error}")
-                log.warning("%s: %s", self.folder, reasons[-1])
-        found = "; ".join(reasons) or "none"
-        raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
+        steps = self.steps()[::-1] if step is None else [step]
+        return self._first_undamaged(steps, self._extra)[1]
 
     def hash(self, step: int | None = None) -> str:
         """Gives the 12 hex characters that name the files of a step."""
@@ -237,13 +231,28 @@ class Checkpoints:
 
     def _find_intact(self, step: int | None) -> tuple[int, str]:
         """Gives the newest step whose hashes hold (or `step`), and its hash."""
-        reasons = []
-        for number in self.listed()[::-1] if step is None else [step]:
+
+        def look(number: int) -> str:
             try:
-                return number, verify(self.folder / str(number))
+                return verify(self.folder / str(number))
+            except DamagedError:
+                self._damaged.add(number)
+                raise
+
+        return self._first_undamaged(
+            self.listed()[::-1] if step is None else [step], look
+        )
+
+    def _first_undamaged(
+        self, steps: Sequence[int], look: Callable[[int], T]
+    ) -> tuple[int, T]:
+        """Gives the first step that can be looked at, and what was found."""
+        reasons = []
+        for number in steps:
+            try:
+                return number, look(number)
             except DamagedError as error:
                 reasons.append(f"step {number} is damaged: {error}")
-                self._damaged.add(number)
                 log.warning("%s: %s", self.folder, reasons[-1])
         found = "; ".join(reasons) or "none"
         raise InputRefusedError(f"{self.folder}: wanted a checkpoint, got {found}")
@@ -262,7 +271,7 @@ class Checkpoints:
         if self._writer is None:
             self._writer = ocp.training.Checkpointer(
                 str(self.folder),
-                preservation_policy=_preservation(self._keep, self._best),
+                preservation_policy=preservation(self._keep, self._best),
                 cleanup_tmp_directories=True,
             )
         elif bad:
@@ -272,7 +281,7 @@ class Checkpoints:
     def _remove_unusable(self) -> list[int]:
         bad = {s for s in self._on_disk() if not self._finished(s)} | self._damaged
         for step in sorted(bad):
-            _check_ours(self.folder / str(step))
+            check_ours(self.folder / str(step))
             log.warning("%s: removing unusable step %d", self.folder, step)
             shutil.rmtree(self.folder / str(step), ignore_errors=True)
         self._damaged = set()
@@ -291,38 +300,3 @@ class Checkpoints:
 
     def _extra(self, step: int) -> dict[str, Any]:
         return self._metadata(step)["extra"]
-
-
-def _check_keys(state: Any) -> None:
-    """Refuses keys that would come back as others: Orbax writes 0 as "0"."""
-    for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]:
-        for part in path:
-            key = getattr(part, "key", "")
-            if not isinstance(key, str):
-                name = jax.tree_util.keystr(path)
-                raise TypeError(f"state{name}: wanted string keys, got {key!r}")
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuses to remove a folder that merely has a number for its name."""
-    names = {path.name for path in folder.iterdir()}
-    if names and not names & {"_CHECKPOINT_METADATA", "commit_success.txt", "state"}:
-        raise InputRefusedError(
-            f"{folder}: wanted a checkpoint, got a folder with {min(names)}"
-        )
-
-
-def _preservation(keep: int, best: str | None) -> Any:
-    policies = ocp.training.preservation_policies
-    chosen: list[Any] = [policies.LatestN(keep)]
-    if best:
-        # BestN keeps the last after sorting, so "min" sorts downwards.
-        chosen.append(
-            policies.BestN(
-                get_metric_fn=lambda metrics: metrics["score"],
-                reverse=best == "min",
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            )
-        )
-    return policies.AnyPreservationPolicy(chosen)

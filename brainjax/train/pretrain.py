@@ -83,7 +83,7 @@ def _train(
     # Closed before the probe's last word: two batches ahead would stay on the devices.
     with closing(_open_scans(config, dataset, split, session, parts)) as scans:
         state = session.run(update, scans, hooks=[probe])
-    write_views(folder, dataset, split.train, parts.augmentation, seed=config.seed)
+    write_views(folder, dataset, split.train, parts)
     features.write(folder, state)
     facts = {
         "bad_records": scans.all_bad(),

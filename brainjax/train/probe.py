@@ -8,9 +8,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from brainjax.augment import Augmentation, random_views, view_keys
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
 from brainjax.evaluate.probes import probe_scores
@@ -19,6 +18,7 @@ from brainjax.records.store import RecordDataset
 from brainjax.train.folder import RunFolder
 from brainjax.train.hooks import MetricLog
 from brainjax.train.scans import Split
+from brainjax.train.simclr import Contrasting
 from brainjax.train.state import State
 from brainjax.volume import Codes
 
@@ -136,25 +136,22 @@ def write_views(
     folder: RunFolder,
     dataset: RecordDataset,
     indices: Int[np.ndarray, " n"],
-    augmentation: Augmentation,
-    *,
-    seed: int,
+    parts: Contrasting,
 ) -> None:
-    """Writes views.npz: pairs of augmented views, as the first step would draw them."""
+    """Writes views.npz: pairs of augmented views, as the first step would draw them.
+
+    Of a scan seen in several crops, the first.
+    """
     if not is_first():
         return
     chosen, held = _readable(dataset, indices[:PICTURED])
-    volumes = np.stack(held)
     positions = jnp.arange(len(chosen), dtype=jnp.int32)
-
-    def draw(view: int) -> Float[np.ndarray, "k x y z"]:
-        keys = view_keys(seed, positions, view)
-        views = jax.jit(partial(random_views, augmentation))(volumes, keys)
-        return np.asarray(views)[..., 0]
-
+    draw = jax.jit(partial(parts.draw, mesh=None, crops=parts.crops))
+    views = np.asarray(draw(np.stack(held), positions), np.float16)[..., 0]
+    pairs = views.reshape(len(chosen), parts.crops, 2, *views.shape[1:])
     np.savez_compressed(
         folder.views,
-        first=draw(0).astype(np.float16),
-        second=draw(1).astype(np.float16),
+        first=pairs[:, 0, 0],
+        second=pairs[:, 0, 1],
         subjects=np.array([dataset.rows[i]["subject"] for i in chosen]),
     )

@@ -120,7 +120,6 @@ class Contrasting:
     def embed(self, params, batch_stats, batch: dict, mesh=None):
         """Gives the features [b, v, w] of a batch's views, and the statistics."""
         views = self.views(batch, mesh)
-        params = params if mesh is None else whole_parameters(params, mesh)
         graphdef = self.blueprint.graphdef
         features, batch_stats = run(
             graphdef, params, batch_stats, views, train=True, method="encode"
@@ -231,7 +230,9 @@ class _StreamedUpdate:
         def finish(state, others, encoder, outcome):
             return move(state, outcome, {**others, ENCODER: encoder}, blueprint)
 
-        self._embed = jax.jit(embed, in_shardings=(places["params"], None, batched))
+        # Once a step: gathered by each micro-batch, they would be sent every time.
+        self._whole = jax.jit(lambda params: params, out_shardings=replicated(mesh))
+        self._embed = jax.jit(embed, in_shardings=(replicated(mesh), None, batched))
         self._join = jax.jit(join)
         self._nothing = jax.jit(
             lambda params: jax.tree.map(jnp.zeros_like, params[ENCODER]),
@@ -245,7 +246,7 @@ class _StreamedUpdate:
         )
 
     def __call__(self, state: State, batch: Any) -> tuple[State, dict]:
-        params, first = state["params"], state["batch_stats"]
+        params, first = self._whole(state["params"]), state["batch_stats"]
         stats, features, started = first, [], InFlight()
         ids: dict[str, list] = {"subjects": [], "positions": []}
         for micro in batch.first:
