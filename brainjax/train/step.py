@@ -21,7 +21,7 @@ from brainjax.optim import skip_nonfinite
 from brainjax.parallel import batch_sharding, replicated
 from brainjax.tasks import Task
 from brainjax.train.state import Blueprint, State
-from brainjax.train.views import single_views, stored_volumes
+from brainjax.train.views import drop_sequences, single_views, stored_volumes
 
 Update = Callable[[State, Any], tuple[State, dict]]
 
@@ -32,8 +32,11 @@ def make_finetune_update(
     task: Task,
     *,
     seed: int,
+    sequence_dropout: float = 0.0,
 ) -> Update:
     """Compiles the supervised step of one task.
+
+    sequence_dropout: chance of leaving out a sequence of a case.
 
     The step takes a batch as the pretraining step does, with `{"targets": [b],
     "weights": float32 [b]}`; a scan without a label has weight 0.
@@ -44,6 +47,8 @@ def make_finetune_update(
         positions = batch["positions"]
         volumes = stored_volumes(batch, mesh)
         views = single_views(volumes, positions, augmentation, mesh, seed=seed)
+        if sequence_dropout:
+            views = drop_sequences(views, positions, rate=sequence_dropout, seed=seed)
         # View 1 of the same position is never drawn here: its key serves dropout.
         keys = view_keys(seed, positions, 1)
         outputs, batch_stats = run(

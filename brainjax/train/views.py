@@ -19,6 +19,9 @@ from brainjax.parallel import AXES
 BOX = 2
 """The view number whose key draws the boxes that several crops of a scan share."""
 
+DROPS = 3
+"""The view number whose key draws which sequences of a case are left out."""
+
 
 def stored_volumes(batch: dict, mesh: Mesh, *, local: bool = False) -> Codes:
     """Gives the stored volumes [b, x, y, z] of a batch, wherever they are held.
@@ -38,13 +41,44 @@ def single_views(
     mesh: Mesh,
     *,
     seed: int,
-) -> Float[Array, "b x y z 1"]:
-    """Gives one augmented view of every scan; each device works on its own scans."""
+) -> Float[Array, "b *s x y z 1"]:
+    """Gives one augmented view of every scan; each device works on its own scans.
+
+    Of cases, [b, s, x, y, z], it is one of every sequence, each with draws of its own:
+    [b, s, x, y, z, 1]. A missing sequence, all code 0, gives a view of zeros.
+    """
 
     def local(volumes, positions):
-        return random_views(augmentation, volumes, view_keys(seed, positions, 0))
+        keys = view_keys(seed, positions, 0)
+        if volumes.ndim == 4:
+            return random_views(augmentation, volumes, keys)
+        sequences = volumes.shape[1]
+        keys = _fold_each(keys, sequences).reshape(-1)
+        flat = volumes.reshape(-1, *volumes.shape[2:])
+        views = random_views(augmentation, flat, keys)
+        return views.reshape(-1, sequences, *views.shape[1:])
 
     return _on_each_device(local, mesh)(volumes, positions)
+
+
+def drop_sequences(
+    views: Float[Array, "b s x y z 1"],
+    positions: Int[Array, " b"],
+    *,
+    rate: float,
+    seed: int,
+) -> Float[Array, "b s x y z 1"]:
+    """Zeroes a sequence with probability `rate`; every case keeps at least one.
+
+    The one that is kept in any case is drawn among those that are there.
+    """
+    present = (views != 0).any(axis=(2, 3, 4, 5))
+    keys = view_keys(seed, positions, DROPS)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, present.shape[1:]))(keys)
+    drawn = jnp.where(present, draws, -1.0)
+    last = drawn == drawn.max(axis=1, keepdims=True)
+    keep = (draws >= rate) | last
+    return jnp.where(keep[:, :, None, None, None, None], views, 0.0)
 
 
 def paired_views(
@@ -79,13 +113,16 @@ def _paired_keys(
     views = jnp.stack([view_keys(seed, positions, view) for view in (0, 1)], axis=1)
     if crops == 1:
         return views.reshape(-1), None
-    numbers = jnp.arange(crops)
-    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    own = jax.vmap(jax.vmap(fold, in_axes=(0, None)), in_axes=(0, None))
-    boxes = jax.vmap(fold, in_axes=(0, None))(view_keys(seed, positions, BOX), numbers)
+    boxes = _fold_each(view_keys(seed, positions, BOX), crops)
     # [b, view, crop] to [b, crop, view]
-    keys = own(views, numbers).swapaxes(1, 2)
-    return keys.reshape(-1), jnp.repeat(boxes.reshape(-1), 2)
+    own = _fold_each(views.reshape(-1), crops).reshape(-1, 2, crops)
+    return own.swapaxes(1, 2).reshape(-1), jnp.repeat(boxes.reshape(-1), 2)
+
+
+def _fold_each(keys: Key[Array, " n"], count: int) -> Key[Array, "n c"]:
+    """Gives so many keys of every key."""
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return jax.vmap(fold, in_axes=(0, None))(keys, jnp.arange(count))
 
 
 def _on_each_device(local, mesh: Mesh):
