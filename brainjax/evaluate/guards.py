@@ -201,8 +201,8 @@ def fit_guards(
       task: fitted.
       val_outputs: of the network, on the validation scans.
       val_values: their labels, as `task.values` gives them; None where there is none.
-      train_features: of the training scans, unaugmented; of several sequences a case,
-        as `features.join_sequences` makes one row of them.
+      train_features: of the training scans, not augmented, as `features.answer_scans`
+        gives them.
       coverage: of intervals and sets, between 0 and 1.
       checkpoint: hash of the checkpoint that gave outputs and features.
       val_subjects, train_subjects: of the scans; every scan its own if None.
