@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int, Int32, UInt8
 
 from brainjax.data.order import candidates
 from brainjax.errors import InputRefusedError
-from brainjax.volume.canonical import Codes
+from brainjax.volume.canonical import Stored
 
 log = logging.getLogger("brainjax")
 
@@ -25,15 +25,15 @@ log = logging.getLogger("brainjax")
 class Dataset(Protocol):
     """What the loader needs of a data set; records.store.RecordDataset has it.
 
-    read(i) gives the codes [x, y, z] of record i from any thread, or raises
-    InputRefusedError when the record is damaged.
+    read(i) gives the codes [x, y, z] of record i, or [s, x, y, z] of a case, from any
+    thread, or raises InputRefusedError when the record is damaged.
     """
 
     subject_ids: Int32[np.ndarray, " n"]
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int, /) -> Codes: ...
+    def read(self, index: int, /) -> Stored: ...
 
 
 class Batch(NamedTuple):
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     set, after replacement of bad ones, to look labels up by.
     """
 
-    volumes: UInt8[np.ndarray, "b x y z"] | Float32[np.ndarray, "b x y z"]
+    volumes: UInt8[np.ndarray, "b *s x y z"] | Float32[np.ndarray, "b *s x y z"]
     subjects: Int32[np.ndarray, " b"]
     positions: Int32[np.ndarray, " b"]
     records: Int32[np.ndarray, " b"]
@@ -148,7 +148,7 @@ class _Plan(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    volume: Codes
+    volume: Stored
     subject: int
     position: int
     record: int
@@ -175,7 +175,7 @@ class _Samples:
                 return _Sample(volume, subject, position, record)
         raise nothing_readable(position, self.bad)
 
-    def _try(self, record: int) -> Codes | None:
+    def _try(self, record: int) -> Stored | None:
         if record in self.bad:
             return None
         try:

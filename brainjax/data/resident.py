@@ -7,7 +7,7 @@ from jaxtyping import Float32, Int, Int32, UInt8
 
 from brainjax.data.loader import Dataset
 from brainjax.errors import InputRefusedError
-from brainjax.volume.canonical import Codes
+from brainjax.volume.canonical import Stored
 
 
 class Resident:
@@ -20,7 +20,7 @@ class Resident:
 
     def __init__(
         self,
-        volumes: UInt8[np.ndarray, "n x y z"] | Float32[np.ndarray, "n x y z"],
+        volumes: UInt8[np.ndarray, "n *s x y z"] | Float32[np.ndarray, "n *s x y z"],
         records: Int[np.ndarray, " n"],
         subject_ids: Int32[np.ndarray, " m"],
         bad: dict[int, str],
@@ -32,7 +32,7 @@ class Resident:
     def __len__(self) -> int:
         return len(self.subject_ids)
 
-    def read(self, index: int) -> Codes:
+    def read(self, index: int) -> Stored:
         """Gives a record by its number in the data set; InputRefusedError if bad."""
         if index in self.bad:
             raise InputRefusedError(self.bad[index])
@@ -49,7 +49,7 @@ def load_resident(
     records = np.unique(np.asarray(indices, dtype=np.int64))
     bad: dict[int, str] = {}
 
-    def read(record: int) -> Codes | None:
+    def read(record: int) -> Stored | None:
         try:
             return dataset.read(record)
         except InputRefusedError as error:

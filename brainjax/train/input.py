@@ -209,7 +209,7 @@ def _threads() -> int:
 
 def read_volumes(
     dataset: RecordDataset, indices: Int[np.ndarray, " n"]
-) -> UInt8[np.ndarray, "n x y z"] | Float32[np.ndarray, "n x y z"]:
+) -> UInt8[np.ndarray, "n *s x y z"] | Float32[np.ndarray, "n *s x y z"]:
     """Reads scans in the order of `indices`.
 
     Raises:

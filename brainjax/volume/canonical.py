@@ -8,7 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 Codes = UInt8[np.ndarray, "x y z"] | Float32[np.ndarray, "x y z"]
+
 """A stored volume: uint8 codes of our recipes, float32 values of exact ones."""
+
+Stored = UInt8[np.ndarray, "*s x y z"] | Float32[np.ndarray, "*s x y z"]
+"""Codes of a scan, or of the sequences of a case together."""
 
 
 class Canonical(NamedTuple):

@@ -50,7 +50,7 @@ def test_a_stack_of_blocks_gets_an_update_for_every_block():
         "blocks_qkv",
         "embed",
     )
-    update = adapters.blocks_qkv
+    update = getattr(adapters, "blocks_qkv")  # noqa: B009
     assert update.a.shape == (2, 24, 2)
     assert update.b.shape == (2, 2, 72)
     update.b[...] = update.b[...].at[1].set(1.0)

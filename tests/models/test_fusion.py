@@ -7,7 +7,12 @@ import pytest
 from flax import nnx
 
 from brainjax.errors import InputRefusedError
-from brainjax.models.fusion import FUSIONS, make_fusion
+from brainjax.models.fusion import (
+    FUSIONS,
+    AttentionFusion,
+    ConcatFusion,
+    make_fusion,
+)
 
 PRESENT = jnp.array([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0]], bool)
 
@@ -54,14 +59,14 @@ def test_it_begins_as_the_mean_over_what_is_there(name):
 
 
 def test_attention_can_learn_to_look_at_one_sequence():
-    fusion = make_fusion("attention", 3, 5, rngs=nnx.Rngs(0))
+    fusion = AttentionFusion(3, 5, rngs=nnx.Rngs(0))
     fusion.sequences[...] = jnp.array([0.0, 0.0, 30.0])
     fused = fusion(features(), PRESENT)
     np.testing.assert_allclose(fused[:3], features()[:3, 2], atol=1e-5)
 
 
 def test_side_by_side_a_missing_one_is_a_learnt_vector():
-    fusion = make_fusion("concat", 3, 5, rngs=nnx.Rngs(0))
+    fusion = ConcatFusion(3, 5, rngs=nnx.Rngs(0))
     fusion.missing[...] = jnp.arange(15.0).reshape(3, 5)
     fused = np.asarray(fusion(features(), PRESENT))
     assert fused.shape == (4, fusion.width) == (4, 15)
