@@ -9,10 +9,13 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
+from flax import nnx
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
+from brainjax.models import make_encoder, to_pure
 from brainjax.optim import make_optimizer, skip_nonfinite, warmup_cosine
+from brainjax.optim.layers import layer_factors
 
 
 def make_params() -> dict:
@@ -286,3 +289,67 @@ def test_every_row_freezes_and_multiplies(name):
 def test_momentum_where_there_is_none_is_refused():
     with pytest.raises(InputRefusedError, match=r"adamw: wanted no momentum .*0\.9"):
         make_optimizer(steps=10, momentum=0.9)
+
+
+def factors_of(name: str, **words) -> dict:
+    """What the rate of every parameter of an encoder and a head is multiplied by."""
+    encoder = nnx.eval_shape(lambda: make_encoder(name, **words, rngs=nnx.Rngs(0)))
+    head = {"linear": {"kernel": jax.ShapeDtypeStruct((4, 1), jnp.float32)}}
+    return layer_factors({"encoder": to_pure(encoder).params, "head": head}, 0.5)
+
+
+def test_layers_further_from_the_head_learn_more_slowly():
+    factors = factors_of("vit", shape=16, patch=8, width=12, depth=3, heads=3)
+    encoder = factors["encoder"]
+    assert float(factors["head"]["linear"]["kernel"]) == 1
+    assert float(encoder["norm"]["scale"]) == 1
+    blocks = encoder["blocks"]["qkv"]["kernel"]
+    assert blocks.shape == (3, 1, 1)
+    np.testing.assert_allclose(blocks.ravel(), [0.125, 0.25, 0.5])
+    assert encoder["blocks"]["norm1"]["scale"].shape == (3, 1)
+    assert float(encoder["embed"]["kernel"]) == float(encoder["positions"]) == 0.0625
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "wanted"),
+    [
+        ("cnn", {}, {"stem": 0, "stages/0": 1, "stages/3": 4, "norm": 5}),
+        ("plain_cnn", {}, {"stem": 0, "norms/0": 0, "norms/1": 1, "convs/3": 4}),
+        ("resnet", {}, {"stem": 0, "norm": 0, "stages/0": 1, "stages/3": 4}),
+        ("segresnet", {}, {"stem": 0, "levels/1": 2, "downs/0": 2, "levels/4": 5}),
+        ("densenet", {}, {"norm0": 0, "blocks/0": 1, "transitions/2": 3, "norm": 5}),
+    ],
+)
+def test_a_convolutional_network_has_its_layers_in_the_order_of_its_stages(
+    name, words, wanted
+):
+    factors = factors_of(name, shape=32, **words)["encoder"]
+    depth = max(wanted.values()) - ("norm" in wanted and wanted["norm"] > 0)
+    for path, layer in wanted.items():
+        part = factors
+        for key in path.split("/"):
+            part = part[key]
+        for leaf in jax.tree.leaves(part):
+            np.testing.assert_allclose(leaf, 0.5 ** (depth + 1 - layer))
+
+
+def test_layer_decay_multiplies_the_step_decay_of_weights_included():
+    params, grads = stack_of_blocks(1), stack_of_blocks(2)
+    steps = []
+    for decay in (1.0, 0.5):
+        optimizer = make_optimizer(
+            steps=10, peak=0.1, weight_decay=0.3, layer_decay=decay
+        )
+        moved, _ = update(optimizer, params, grads)
+        steps.append(jax.tree.map(jnp.subtract, moved, params))
+    wanted = jax.tree.map(jnp.multiply, steps[0], layer_factors(params, 0.5))
+    chex.assert_trees_all_close(steps[1], wanted, atol=1e-5)
+    chex.assert_trees_all_close(steps[1]["projector"], steps[0]["projector"])
+
+
+def test_layers_without_an_order_and_a_decay_that_is_none_are_refused():
+    odd = {"encoder": {"mixers": {"0": {"kernel": jnp.zeros((2, 2))}}}}
+    with pytest.raises(InputRefusedError, match=r"got one with encoder/mixers/0/kern"):
+        make_optimizer(steps=10, layer_decay=0.5).transform.init(odd)
+    with pytest.raises(InputRefusedError, match=r"over 0, up to 1, got 1\.5"):
+        make_optimizer(steps=10, layer_decay=1.5).transform.init(make_params())

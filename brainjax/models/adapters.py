@@ -18,7 +18,7 @@ from brainjax.models.encoded import at_least
 
 
 class LowRank(nnx.Module):
-    """An update of one kernel, as the product of two thin matrices.
+    """An update of one kernel, the product of two thin matrices.
 
     Args:
         shape: of the kernel: [in, out]; [depth, in, out] of stacked blocks, which have
@@ -85,6 +85,26 @@ class Adapters(nnx.Module):
         pure = nnx.to_pure_dict(params)
         adapted = jax.tree_util.tree_map_with_path(add, pure)
         return nnx.merge(graphdef, nnx.State(adapted), rest, copy=True)
+
+
+def merge_adapters(
+    encoder: dict[str, Any], adapters: dict[str, Any], *, scale: float = 1.0
+) -> dict[str, Any]:
+    """Gives an encoder's parameters with the updates added, for a network without.
+
+    Args:
+        encoder: nested dict of parameters.
+        adapters: those of its `Adapters`.
+        scale: as the adapters were made with.
+    """
+
+    def add(path: tuple, kernel: Any) -> Any:
+        update = adapters.get(_name(tuple(part.key for part in path)))
+        if update is None:
+            return kernel
+        return kernel + scale * (update["a"] @ update["b"]).reshape(kernel.shape)
+
+    return jax.tree_util.tree_map_with_path(add, encoder)
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Optimisers, their schedule, and what does not move.
 
 Paths of parameters are written with slashes: "encoder/blocks/mlp/kernel". A prefix such
-as "encoder" stands for everything below it. The optimisers themselves: `rows.py`.
+as "encoder" stands for everything below it. The optimisers themselves: `rows.py`; the
+rate of an encoder's layers: `layers.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import optax
 from jaxtyping import Array, Bool
 
 from brainjax.errors import InputRefusedError
+from brainjax.optim.layers import layer_factors
 from brainjax.optim.paths import check_prefixes, longest, map_paths
 from brainjax.optim.rows import MOMENTUM, OPTIMIZERS
 
@@ -47,6 +49,7 @@ def make_optimizer(
     momentum: float | None = None,
     frozen: Sequence[str] = (),
     multipliers: Mapping[str, float] | None = None,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """Makes a row of OPTIMIZERS with clipping, schedule, decay and frozen parts.
 
@@ -55,10 +58,11 @@ def make_optimizer(
     too. momentum: of lars and muon; None is the row's own (0.9, 0.95). clip: largest
     global norm of the gradient of what is trained. frozen: prefixes that do not move,
     are not decayed and have no optimiser state. multipliers: learning rate times this,
-    by prefix; the longest one counts.
+    by prefix; the longest one counts. layer_decay: as in `layers.py`, of an encoder's
+    layers; 1 is the same rate for all.
 
-    Raises InputRefusedError for an unknown name; for an unknown prefix when the
-    transform's `init` sees the parameters.
+    Raises InputRefusedError for an unknown name; for an unknown prefix, or an
+    encoder without an order of layers, when the transform's `init` sees the parameters.
     """
     if name not in OPTIMIZERS:
         raise InputRefusedError(f"optimizer: wanted one of {[*OPTIMIZERS]}, got {name}")
@@ -76,6 +80,8 @@ def make_optimizer(
         ),
         optax.stateless(lambda updates, _: _multiply(updates, factors)),
     )
+    if layer_decay != 1:
+        trained = optax.chain(trained, _decay_layers(layer_decay))
 
     def label(params: Any) -> Any:
         check_prefixes(params, [*frozen, *factors])
@@ -132,6 +138,18 @@ def _stand_still() -> optax.GradientTransformation:
     return optax.stateless(
         lambda updates, _: jax.tree.map(lambda u: jnp.full_like(u, -0.0), updates)
     )
+
+
+def _decay_layers(decay: float) -> optax.GradientTransformation:
+    def start(params: Any) -> optax.EmptyState:
+        layer_factors(params, decay)
+        return optax.EmptyState()
+
+    def slow(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        factors = layer_factors(updates, decay)
+        return jax.tree.map(jnp.multiply, updates, factors), state
+
+    return optax.GradientTransformation(start, slow)
 
 
 def _multiply(updates: Any, factors: Mapping[str, float]) -> Any:

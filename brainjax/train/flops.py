@@ -30,6 +30,7 @@ def model_flops(
     *,
     views: int = 1,
     frozen: bool = False,
+    inputs: int = 1,
 ) -> int:
     """Counts the FLOPs of training on one scan; allocates nothing.
 
@@ -41,9 +42,11 @@ def model_flops(
       view: voxels of the encoder's input along x, y, z.
       views: of a scan in one step.
       frozen: whether the encoder is, which then has no backward pass.
+      inputs: sequences of a case, where cases are what it trains on.
     """
     state = blueprint.abstract
-    volume = jax.ShapeDtypeStruct((1, *view, 1), jnp.float32)
+    together = (inputs,) if inputs > 1 else ()
+    volume = jax.ShapeDtypeStruct((1, *together, *view, 1), jnp.float32)
 
     def forward(method: str) -> int:
         def call(params, batch_stats, volume):

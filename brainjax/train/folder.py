@@ -1,9 +1,9 @@
 """What a run leaves on disk, by name.
 
 config.json  metrics.jsonl  tensorboard/  checkpoints/  summary.json
-pretraining adds views.npz and embeddings.npz, evaluation adds evaluation.json
-and predictions.csv. Of several processes, process 0 writes all of it but the arrays of
-checkpoints, on a file system that they share.
+pretraining adds views.npz and embeddings.npz, fine-tuning guards.npz, evaluation
+evaluation.json and predictions.csv. Of several processes, process 0 writes all of it
+but the arrays of checkpoints, on a file system that they share.
 """
 
 import json
@@ -41,6 +41,7 @@ class RunFolder:
         self.summary = self.path / "summary.json"
         self.views = self.path / "views.npz"
         self.embeddings = self.path / "embeddings.npz"
+        self.guards = self.path / "guards.npz"
         self.evaluation = self.path / "evaluation.json"
         self.predictions = self.path / "predictions.csv"
 

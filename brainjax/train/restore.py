@@ -13,6 +13,7 @@ from flax import nnx
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
 from brainjax.models import ENCODERS
+from brainjax.models.adapters import merge_adapters
 from brainjax.models.pure import Pure, to_pure
 from brainjax.models.unetr import UNETR
 from brainjax.tasks import Task, task_from_dict
@@ -172,6 +173,16 @@ def with_pool(run: Run, pool: str) -> Run:
     network = {**run.network, "encoder": {**encoder, "pool": pool}}
     planned = plan_network(run.kind, network)
     return run._replace(network=network, graphdef=planned.graphdef)
+
+
+def encoder_params(run: Run) -> dict[str, Any]:
+    """Gives the parameters of a run's encoder, with what its adapters learnt."""
+    encoder = run.params.get("encoder", {})
+    if "adapters" not in run.params:
+        return encoder
+    words = run.network["adapters"]
+    scale = {"scale": words["scale"]} if "scale" in words else {}
+    return merge_adapters(encoder, run.params["adapters"], **scale)
 
 
 def hash_subject(name: str) -> str:

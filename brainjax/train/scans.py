@@ -93,7 +93,12 @@ def _split(
 
 
 def few_subjects(
-    dataset: RecordDataset, indices: Int[np.ndarray, " n"], *, count: int, seed: int
+    dataset: RecordDataset,
+    indices: Int[np.ndarray, " n"],
+    *,
+    count: int,
+    seed: int,
+    draw: int = 0,
 ) -> Int[np.ndarray, " m"]:
     """Draws the scans of `count` subjects out of `indices`; all of them for 0."""
     ids = dataset.subject_ids[indices]
@@ -104,7 +109,9 @@ def few_subjects(
         raise InputRefusedError(
             f"data.train_subjects: wanted {count}, the split has {len(present)}"
         )
-    drawn = np.random.default_rng([seed, count]).permutation(present)[:count]
+    # The first draw is the one there was before there were others.
+    key = [seed, count, draw] if draw else [seed, count]
+    drawn = np.random.default_rng(key).permutation(present)[:count]
     return indices[np.isin(ids, drawn)]
 
 

@@ -141,8 +141,14 @@ class Session:
 
 def _count_flops(blueprint: Blueprint, extra: dict[str, Any], views: int) -> int:
     """Counts the model FLOPs of a scan, as the run describes itself."""
-    frozen = extra["network"].get("frozen", False)
-    return model_flops(blueprint, extra["view"], views=views, frozen=frozen)
+    network = extra["network"]
+    return model_flops(
+        blueprint,
+        extra["view"],
+        views=views,
+        frozen=network.get("frozen", False),
+        inputs=network.get("inputs", 1),
+    )
 
 
 def _digest(value: Any) -> str:
