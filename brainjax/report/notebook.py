@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-import brainjax
 from brainjax.configuration import load_config
 from brainjax.errors import InputRefusedError
 from brainjax.interop import convert, make_statement, show_conversion
@@ -16,7 +15,7 @@ from brainjax.train.summary import describe_device
 from brainjax.volume.exact import ExactRecipe
 from brainjax.volume.recipe import AnyRecipe, make_recipe
 
-CONFIGS = Path(brainjax.__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 """Of the checkout; a wheel has none."""
 
 
