@@ -95,11 +95,14 @@ def _near(points: np.ndarray, atlas: Atlas, head: bool) -> np.ndarray:
     """Which points can belong to the brain (or head) or its immediate border."""
     field = atlas.outside
     outside = np.full(points.shape[1], 1e3, np.float32)
-    last = np.array(field.values.shape[:3])[:, None] - 1
-    at = (points - np.array(field.origin, np.float32)[:, None]) / field.spacing
-    at = (at + 0.5).astype(np.int32)
-    inside = ((at > 0) & (at < last)).all(axis=0)
-    outside[inside] = field.values[*at[:, inside], 0]
+    cell = np.zeros(points.shape[1], np.int32)
+    inside = np.ones(points.shape[1], bool)
+    for row, size in enumerate(field.values.shape[:3]):
+        at = (points[row] - np.float32(field.origin[row])) / np.float32(field.spacing)
+        at = (at + np.float32(0.5)).astype(np.int32)
+        inside &= (at > 0) & (at < size - 1)
+        cell = cell * size + at
+    outside[inside] = field.values.reshape(-1)[cell[inside]]
     if not head:
         return outside < 6
     return (head_distance(points, outside) < 6) | (outside < 6)

@@ -36,15 +36,14 @@ def sample(field: Field, points: Float[np.ndarray, "3 n"]) -> Float[np.ndarray, 
     *shape, channels = field.values.shape
     _, ny, nz = shape
     start = (base[0] * ny + base[1]) * nz + base[2]
-    corners = np.empty((start.size, 8), np.int32)
+    steps = [(dx * ny + dy) * nz + dz for dx, dy, dz in np.ndindex(2, 2, 2)]
+    corners = np.add(start[:, None], np.array(steps), dtype=np.int32, casting="unsafe")
     weights = np.empty((start.size, 8), np.float32)
-    for corner in range(8):
-        dx, dy, dz = corner >> 2, (corner >> 1) & 1, corner & 1
-        corners[:, corner] = start + ((dx * ny + dy) * nz + dz)
-        wx, wy, wz = (
-            f if d else 1 - f for f, d in zip(fraction, (dx, dy, dz), strict=True)
-        )
-        weights[:, corner] = wx * wy * wz
+    x, y, z = ((1 - f, f) for f in fraction)
+    for edge, (dx, dy) in enumerate(np.ndindex(2, 2)):
+        across = x[dx] * y[dy]
+        for dz in (0, 1):
+            np.multiply(across, z[dz], out=weights[:, 2 * edge + dz])
     # A sparse product reads all channels of a corner at once: one pass over the maps.
     rows = np.arange(0, corners.size + 1, 8, dtype=np.int32)
     size = (start.size, int(np.prod(shape)))
