@@ -13,7 +13,8 @@ from brainjax.tasks import make_task
 from brainjax.train.pretrain import plan_pretraining
 from brainjax.train.restore import make_network
 
-FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted([*CONFIGS.glob("*.py"), *(CONFIGS / "tasks").glob("*.py")])
 PRETRAINING = [path for path in FILES if "projector" in path.read_text()]
 FINETUNING = [path for path in FILES if path not in PRETRAINING]
 
@@ -51,4 +52,5 @@ def make_network_leaves(network: dict) -> list:
 def test_a_config_says_how_to_run_it_in_a_hundred_lines(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 100
-    assert f"--config configs/{path.name}" in text.split('"""')[1]
+    place = path.relative_to(CONFIGS.parent).as_posix()
+    assert f"--config {place}" in text.split('"""')[1]

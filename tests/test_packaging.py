@@ -30,6 +30,6 @@ def test_the_lock_pins_everything_that_is_asked_for():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pinned = {name(line) for line in lines if re.match(r"[a-z0-9-]+==", line)}
     wanted = [*PROJECT["dependencies"], *EXTRAS["dev"], *EXTRAS["phantom"]]
-    wanted += [*EXTRAS["report"], *EXTRAS["parquet"]]
+    wanted += [*EXTRAS["report"], *EXTRAS["parquet"], *EXTRAS["survival"]]
     names = {name(requirement).lower() for requirement in wanted} - {"brainjax"}
     assert names <= pinned

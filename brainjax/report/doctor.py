@@ -14,6 +14,7 @@ OPTIONAL = {
     "jinja2": ("report", "the report's page"),
     "pyarrow": ("parquet", "tables as .parquet"),
     "huggingface_hub": ("hf", "checkpoints from hf:// addresses"),
+    "lifelines": ("survival", "survival curves and hazard ratios"),
     "flatbuffers": ("export", "export of StableHLO"),
 }
 """Packages beyond the base install: their extra, and what they are for."""

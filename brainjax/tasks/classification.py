@@ -14,7 +14,7 @@ from brainjax.errors import InputRefusedError
 from brainjax.losses import cross_entropy, focal, masked_mean
 from brainjax.tasks.follow_up import by_horizon, follow_up, refuse_twice
 from brainjax.tasks.labels import chosen, class_name, known, refuse_mixed
-from brainjax.tasks.stored import Labels, as_json, at_least, from_json
+from brainjax.tasks.stored import Labels, as_json, at_least, from_json, listed
 
 LOSSES = ("cross_entropy", "focal")
 """Losses by the name a config gives."""
@@ -254,8 +254,8 @@ class Classification:
         return self.classes
 
 
-def _stated(classes: Sequence[Any], target: str) -> tuple[str, ...]:
-    names = tuple(class_name(value, target) for value in classes)
+def _stated(classes: Any, target: str) -> tuple[str, ...]:
+    names = tuple(class_name(value, target) for value in listed(classes))
     if names and (len(names) < 2 or len(set(names)) < len(names)):
         raise InputRefusedError(
             f"classes of target {target!r}: wanted two different names or more, got "

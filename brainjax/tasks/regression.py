@@ -13,8 +13,8 @@ from scipy.special import softmax
 from brainjax.anatomy import RANGES, UNITS
 from brainjax.errors import InputRefusedError
 from brainjax.losses import huber, l1, masked_mean, mse, soft_bins, soft_logits
-from brainjax.tasks.labels import chosen, known, number, refuse_words
-from brainjax.tasks.stored import Labels, as_json, at_least, from_json
+from brainjax.tasks.labels import chosen, is_number, known, number, refuse_words
+from brainjax.tasks.stored import Labels, as_json, at_least, from_json, listed, whole
 
 LOSSES = {"mse": mse, "l1": l1, "huber": huber, "bins": soft_bins}
 """Losses by the name a config gives, on z-scores; "bins" has an output a bin."""
@@ -70,16 +70,14 @@ class Regression:
         """
         what = f"of target {target!r}"
         chosen(f"loss {what}", loss, LOSSES)
-        at_least(2, bins, f"bins {what}")
+        bins = whole(2, bins, f"bins {what}")
         at_least(0, spread, f"spread {what}")
         usual = UNITS.get(target, "")
         unit = unit or usual
-        if not range and unit == usual:
-            range = RANGES.get(target, ())
         limits = _limits(range, f"range {what}")
-        return cls(
-            target, unit, loss, bins=int(bins), spread=float(spread), limits=limits
-        )
+        if not limits and unit == usual:
+            limits = RANGES.get(target, ())
+        return cls(target, unit, loss, bins=bins, spread=float(spread), limits=limits)
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -244,9 +242,9 @@ class Regression:
         return self.mean, self.std
 
 
-def _limits(given: Sequence[float], what: str) -> tuple[float, ...]:
-    if not len(given):
-        return ()
-    if len(given) != 2 or not given[0] < given[1]:
-        raise InputRefusedError(f"{what}: wanted (low, high), got {tuple(given)}")
-    return float(given[0]), float(given[1])
+def _limits(given: Any, what: str) -> tuple[float, ...]:
+    limits = listed(given)
+    right = len(limits) in (0, 2) and all(map(is_number, limits))
+    if not right or (limits and not limits[0] < limits[1]):
+        raise InputRefusedError(f"{what}: wanted (low, high), got {given!r}")
+    return tuple(map(float, limits))

@@ -1,6 +1,7 @@
 """Tasks as JSON, and as settings: what all of them do the same way."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -45,8 +46,23 @@ def from_json(make: type[T], given: Mapping[str, Any]) -> T:
     return make(**made)
 
 
+def listed(given: Any) -> tuple[Any, ...]:
+    """Gives a setting of several values as a tuple; text is cut at commas."""
+    if isinstance(given, str):
+        return tuple(word.strip() for word in given.split(",") if word.strip())
+    return tuple(given) if isinstance(given, Iterable) else (given,)
+
+
+def whole(low: int, value: Any, what: str) -> int:
+    """Gives a whole number of at least `low`, or raises InputRefusedError."""
+    at_least(low, value, what)
+    if value != int(value):
+        raise InputRefusedError(f"{what}: wanted a whole number, got {value!r}")
+    return int(value)
+
+
 def at_least(low: float, value: Any, what: str) -> None:
     """Raises InputRefusedError where a setting is no number of at least `low`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not value >= low:
+    if not number or not low <= value < math.inf:
         raise InputRefusedError(f"{what}: wanted at least {low}, got {value!r}")

@@ -18,7 +18,7 @@ from brainjax.errors import InputRefusedError
 from brainjax.losses import TIES, Sums, cox, discrete_time, divided
 from brainjax.tasks.follow_up import FollowUp, came, follow_up, refuse_twice, time
 from brainjax.tasks.labels import chosen, known
-from brainjax.tasks.stored import Labels, as_json, at_least, from_json
+from brainjax.tasks.stored import Labels, as_json, from_json, listed, whole
 
 LOSSES = ("cox", "discrete")
 """Partial likelihood of proportional hazards, or a hazard in each interval."""
@@ -75,12 +75,13 @@ class Survival:
         what = f"task 'survival' of target {target!r}"
         if not event:
             raise InputRefusedError(f"{what}: wanted the event's column, got {event!r}")
-        refuse_twice(what, target, event, *covariates)
+        columns = tuple(str(column) for column in listed(covariates))
+        refuse_twice(what, target, event, *columns)
         chosen(f"loss of target {target!r}", loss, LOSSES)
         chosen(f"ties of target {target!r}", ties, TIES)
-        at_least(2, bins, f"bins of target {target!r}")
         unit = unit or UNITS.get(target, "days")
-        return cls(target, event, unit, loss, ties, int(bins), tuple(covariates))
+        bins = whole(2, bins, f"bins of target {target!r}")
+        return cls(target, event, unit, loss, ties, bins, columns)
 
     @property
     def columns_read(self) -> tuple[str, ...]:

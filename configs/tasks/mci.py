@@ -1,0 +1,69 @@
+"""Mild cognitive impairment against healthy.
+
+Run:      brainjax finetune --config configs/tasks/mci.py --workdir RUN
+Table:    a column `mci` with healthy and mci; empty or n/a elsewhere
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.init = "runs/pretrain"  # a pretraining or converted run
+    config.weights = "pretrained"  # or "random": the same network from scratch
+    config.mode = "whole"  # or "frozen", "adapters"
+    config.adapters = ConfigDict({"rank": 4})  # of mode "adapters"
+    config.view = ()  # as in `init`
+    config.encoder = ConfigDict()  # as in `init`
+    config.data = ConfigDict(
+        {
+            "path": "data",
+            "train_subjects": 0,  # all of them
+            "train_fraction": 1.0,
+            "train_per_class": 0,
+            "draw": 0,  # which of the draws of few subjects
+            "sequences": (),  # every scan is a sample
+            "balance": "classes",  # as many of each class
+            "balance_after": 0,
+        }
+    )
+    config.split = ConfigDict(
+        {"seed": 0, "val": 0.1, "test": 0.2, "stratify": "mci", "folds": 0, "fold": 0}
+    )
+    config.task = ConfigDict(
+        {
+            "name": "classification",
+            "target": "mci",
+            "classes": ("healthy", "mci"),  # the second is the one to find
+            "loss": "cross_entropy",  # or "focal"
+            "gamma": 2.0,  # of the focal loss
+            "balance": False,  # in the loss, instead of in the draws
+        }
+    )
+    config.augment = ConfigDict({"crop": (0.9, 1.0)})
+    config.head = ConfigDict(
+        {"dropout": 0.2, "norm": True, "hidden": 0, "pool": "encoder"}
+    )
+    config.fusion = "mean"  # of sequences, where there are several
+    config.optimizer = ConfigDict(
+        {
+            "name": "adamw",
+            "peak": 1e-3,
+            "warmup": 20,
+            "weight_decay": 0.05,
+            "clip": 1.0,
+            "layer_decay": 0.75,  # 1: every layer at the same rate
+        }
+    )
+    config.train = ConfigDict(
+        {
+            "steps": 500,
+            "batch": 16,
+            "log_every": 10,
+            "save_every": 25,  # steps between two validations
+            "patience": 100,
+        }
+    )
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1})
+    return config
