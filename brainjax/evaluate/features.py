@@ -23,12 +23,12 @@ class Answers(NamedTuple):
     """What a fine-tuned network gives for scans or cases.
 
     Attributes:
-      outputs: of the head.
-      features: pooled ones; of a case the mean over the sequences that it has.
+      outputs: of the head, [n, k].
+      features: pooled ones, [n, d]; of a case the mean over the sequences it has.
     """
 
-    outputs: Float[Array, "b k"] | Float[np.ndarray, "b k"]
-    features: Float[Array, "b d"] | Float[np.ndarray, "b d"]
+    outputs: Any
+    features: Any
 
 
 Answer = Callable[[Any, Any, Volumes | Stored], Answers]

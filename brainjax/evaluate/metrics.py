@@ -129,6 +129,12 @@ def paired_difference(
     return measure(lambda w: _mean(w, difference), subjects, samples)
 
 
+def mean(values, subjects, *, samples: int = SAMPLES) -> Metric:
+    """Mean over scans of any number, or share of those that are True."""
+    numbers = _numbers(values)
+    return measure(lambda w: _mean(w, numbers), subjects, samples)
+
+
 class _Ranking:
     """Scans in the order of one score, equal scores in one block."""
 

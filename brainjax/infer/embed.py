@@ -1,14 +1,19 @@
 """Raw scans to features, one row a scan."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from brainjax.evaluate.features import encode_scans, make_encode
+from brainjax.evaluate.features import (
+    Answers,
+    answer_scans,
+    encode_scans,
+    make_answer,
+    make_encode,
+)
 from brainjax.infer.scans import (
-    Prepared,
     check_out,
     check_recipe,
     list_scans,
@@ -17,6 +22,7 @@ from brainjax.infer.scans import (
 from brainjax.infer.table import Columns, write_table
 from brainjax.records.sources import Source
 from brainjax.train.restore import Run, load_run, with_pool
+from brainjax.volume.canonical import Codes
 
 Failures = list[tuple[str, str]]
 
@@ -82,26 +88,70 @@ def run_on_scans(
     Returns:
       The scans that went through, what the network gave for each, and the failures.
     """
-    sources = list_scans(scans)
-    done: list[Source] = []
-    failures: Failures = []
+    words = {"orientation": orientation, "workers": workers}
+    return encode_sources(run, list_scans(scans), method=method, **words)
 
-    def codes():
-        prepared: Prepared
-        for prepared in prepare_scans(
-            sources, run.recipe, orientation=orientation, workers=workers
-        ):
-            if prepared.codes is None:
-                failures.append((str(prepared.source.path), prepared.reason))
-            else:
-                done.append(prepared.source)
-                yield prepared.codes
 
+def encode_sources(
+    run: Run,
+    sources: Sequence[Source],
+    *,
+    method: str = "encode",
+    orientation: str | None = None,
+    workers: int = 1,
+) -> tuple[list[Source], Float[np.ndarray, "n d"], Failures]:
+    """Like `run_on_scans`, of scans that are listed already."""
+    through = _Through(run, sources, orientation=orientation, workers=workers)
     encode = make_encode(run.graphdef, view=run.view, method=method)
-    # One scan must not cost eight; few sizes, as each is a program to compile.
-    batch = next((size for size in (1, 2, 4) if len(sources) <= size), 8)
-    outputs = encode_scans(encode, run.params, run.batch_stats, codes(), batch=batch)
-    return done, outputs, failures
+    outputs = encode_scans(
+        encode, run.params, run.batch_stats, through.codes(), batch=through.batch
+    )
+    return through.done, outputs, through.failures
+
+
+def answer_sources(
+    run: Run,
+    sources: Sequence[Source],
+    *,
+    orientation: str | None = None,
+    workers: int = 1,
+) -> tuple[list[Source], Answers, Failures]:
+    """Gives outputs and features of listed scans, for a run with a head."""
+    through = _Through(run, sources, orientation=orientation, workers=workers)
+    answer = make_answer(run.graphdef, view=run.view)
+    answers = answer_scans(
+        answer, run.params, run.batch_stats, through.codes(), batch=through.batch
+    )
+    return through.done, answers, through.failures
+
+
+class _Through:
+    """Raw scans on their way to the network; a bad one is left out and named."""
+
+    def __init__(
+        self,
+        run: Run,
+        sources: Sequence[Source],
+        *,
+        orientation: str | None,
+        workers: int,
+    ):
+        self.done: list[Source] = []
+        self.failures: Failures = []
+        self.prepared = prepare_scans(
+            sources, run.recipe, orientation=orientation, workers=workers
+        )
+        # One scan must not cost eight; few sizes, as each is a program to compile.
+        self.batch = next((size for size in (1, 2, 4) if len(sources) <= size), 8)
+
+    def codes(self) -> Iterator[Codes]:
+        """Gives the volumes of the scans that could be prepared."""
+        for source, codes, reason in self.prepared:
+            if codes is None:
+                self.failures.append((str(source.path), reason))
+            else:
+                self.done.append(source)
+                yield codes
 
 
 def describe_sources(run: Run, sources: Sequence[Source]) -> Columns:

@@ -1,23 +1,31 @@
 """Scores of a run on subjects it never saw, with intervals."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.table import Table
 
 from brainjax.configuration import construct
 from brainjax.errors import InputRefusedError
-from brainjax.evaluate.features import encode_scans, make_encode
+from brainjax.evaluate.features import (
+    Answers,
+    answer_scans,
+    encode_scans,
+    make_answer,
+    make_encode,
+)
 from brainjax.evaluate.metrics import Metric
 from brainjax.evaluate.probes import probe_metrics
 from brainjax.evaluate.scores import score, score_baseline
+from brainjax.infer.assess import assess
+from brainjax.infer.meaning import RESEARCH, meaning
+from brainjax.infer.predict import load_guards
+from brainjax.infer.show import show_evaluation
 from brainjax.infer.table import write_table
-from brainjax.records.store import RecordDataset, open_dataset
-from brainjax.tasks import Classification
+from brainjax.records.cases import open_cases
+from brainjax.records.store import RecordDataset
+from brainjax.tasks import Classification, Survival, Task
 from brainjax.train.folder import RunFolder, read_json, write_json
 from brainjax.train.restore import (
     Run,
@@ -27,11 +35,14 @@ from brainjax.train.restore import (
 )
 from brainjax.train.scans import Split, name_subjects, split_scans
 
+__all__ = ["evaluate_run", "show_evaluation"]
+
 
 def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, Any]:
     """Scores a run on its test subjects, or on the whole of another prepared data set.
 
-    A fine-tuned run answers its task; of a pretraining run, ridge or logistic
+    A fine-tuned run answers its task, and what guards its answers is held against the
+    truth (see `assess`); of a pretraining run, ridge or logistic
     regression and kNN on its frozen features do, fitted to its training subjects.
     Writes evaluation.json and predictions.csv into the run folder; for another data
     set their names carry its folder's name.
@@ -41,7 +52,8 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
 
     Raises:
       InputRefusedError: not a run, another recipe, no labelled test scan, a subject of
-        the other data set that the run learnt from.
+        the other data set that the run learnt from, guards of another checkpoint, a
+        converted run of several inputs.
     """
     loaded = load_run(run)
     folder = RunFolder(loaded.folder)
@@ -51,13 +63,8 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
             f"{run}: a converted run has no test subjects of its own; state a prepared "
             "data set with labels: --prepared"
         )
-    if loaded.network.get("inputs", 1) > 1:
-        raise InputRefusedError(
-            f"{run}: wanted a run of one scan a subject, got one of "
-            f"{loaded.network['inputs']}, which predict answers; evaluate does not yet"
-        )
     path = prepared or config["data"]["path"]
-    dataset = open_dataset(path)
+    dataset = open_cases(path, _sequences(loaded))
     refuse_other_recipe(loaded, dataset.recipe, path)
     suffix = f"_{prepared.resolve().name}" if prepared else ""
     if prepared:
@@ -92,6 +99,18 @@ def _all_as_test(dataset: RecordDataset, run: Run) -> Split:
     return Split(nobody, nobody, np.arange(len(dataset)))
 
 
+def _sequences(run: Run) -> tuple[str, ...]:
+    """Sequences of a case of this run; () where every scan is answered alone."""
+    names = tuple(run.network.get("sequences") or ())
+    inputs = run.network.get("inputs", 1)
+    if inputs > 1 and not names:
+        raise InputRefusedError(
+            f"{run.folder}: wanted a run that names its {inputs} sequences, got a "
+            "converted one that does not; predict answers it, evaluate cannot"
+        )
+    return names
+
+
 def _evaluate_task(
     run: Run,
     dataset: RecordDataset,
@@ -102,33 +121,56 @@ def _evaluate_task(
     """Answers the labelled test scans; writes the predictions, gives the scores."""
     task = run.task
     assert task is not None
-    labels = dataset.labels(task.target)
+    guards = load_guards(run)
+    labels = task.values(dataset.labels)
     known = [int(i) for i in test if labels[i] is not None]
     if not known:
         raise InputRefusedError(
             f"{dataset.folder}: wanted test scans labelled {task.target!r}, got none"
         )
-    outputs = _run(run, dataset, known, method="__call__")
+    answers = _answer(run, dataset, known)
     values = [labels[i] for i in known]
     subjects = [dataset.rows[i]["subject"] for i in known]
     name, baseline = score_baseline(task, values, subjects)
     columns = {
         "source": [dataset.rows[i]["source"] for i in known],
         "subject": subjects,
-        # In the words of the answer: a table may say 1.0 where the class is "1".
-        "target": task.names(values) if isinstance(task, Classification) else values,
-        **task.columns(outputs),
+        **_truth(task, values),
+        **task.columns(answers.outputs),
     }
+    if guards is not None:
+        columns |= guards.columns(task, answers.outputs, answers.features)
     write_table(columns, folder.path / f"predictions{suffix}.csv")
+    covariates = _covariates(task, dataset, known)
     return {
         "task": task.to_dict()["name"],
         "target": task.target,
         "unit": task.unit,
         "n_scans": len(known),
         "n_subjects": len(set(subjects)),
-        "metrics": _as_json(score(task, outputs, values, subjects)),
+        "meaning": f"{RESEARCH} {meaning(task)}",
+        "metrics": _as_json(score(task, answers.outputs, values, subjects)),
         "baseline": {"name": name, "metrics": _as_json(baseline)},
+        **assess(task, answers, values, subjects, guards, covariates),
     }
+
+
+def _truth(task: Task, values: list[Any]) -> dict[str, list[Any]]:
+    """The truth in the words of the answer: a table may say 1.0 for class "1"."""
+    if isinstance(task, Classification):
+        return {"target": task.names(values)}
+    if isinstance(task, Survival):
+        times, events = zip(*values, strict=True)
+        return {"target": list(times), "event": [int(came) for came in events]}
+    return {"target": values}
+
+
+def _covariates(
+    task: Task, dataset: RecordDataset, known: list[int]
+) -> dict[str, list[Any]]:
+    names = task.covariates if isinstance(task, Survival) else ()
+    columns = {name: dataset.labels(name) for name in names}
+    return {name: [column[i] for i in known] for name, column in columns.items()}
 
 
 def _evaluate_features(
@@ -141,7 +183,7 @@ def _evaluate_features(
             f"{len(split.train)} and {len(split.test)}"
         )
     both = np.concatenate([split.train, split.test])
-    features = _run(run, dataset, both, method="encode")
+    features = _encode(run, dataset, both)
     train, test = features[: len(split.train)], features[len(split.train) :]
     subjects = [dataset.rows[i]["subject"] for i in split.test]
     metrics: dict[str, Any] = {}
@@ -165,41 +207,17 @@ def _evaluate_features(
     }
 
 
-def _run(
-    run: Run, dataset: RecordDataset, indices: Any, *, method: str
-) -> Float[np.ndarray, "n d"]:
-    encode = make_encode(run.graphdef, view=run.view, method=method)
+def _answer(run: Run, dataset: RecordDataset, indices: Any) -> Answers:
+    answer = make_answer(run.graphdef, view=run.view)
+    volumes = (dataset.read(int(index)) for index in indices)
+    return answer_scans(answer, run.params, run.batch_stats, volumes)
+
+
+def _encode(run: Run, dataset: RecordDataset, indices: Any) -> Float[np.ndarray, "n d"]:
+    encode = make_encode(run.graphdef, view=run.view)
     volumes = (dataset.read(int(index)) for index in indices)
     return encode_scans(encode, run.params, run.batch_stats, volumes)
 
 
 def _as_json(metrics: dict[str, Metric]) -> dict[str, dict[str, float]]:
     return {name: metric._asdict() for name, metric in metrics.items()}
-
-
-def show_evaluation(run: str | Path, result: dict[str, Any]) -> None:
-    """Prints what `evaluate_run` gave, or evaluation.json holds, as a table."""
-    of = (
-        f"{result['target']} ({result['unit']})" if result["unit"] else result["target"]
-    )
-    table = Table(
-        title=f"{run}: {of}, {result['n_scans']} {result['split']} scans of "
-        f"{result['n_subjects']} subjects"
-    )
-    for heading in ("metric", "value", "95 % interval", "baseline"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
-    baseline = result.get("baseline", {}).get("metrics", {})
-    for name, metric in result["metrics"].items():
-        other = baseline.get(name)
-        table.add_row(
-            name,
-            _in_digits(metric["value"]),
-            f"{_in_digits(metric['low'])} to {_in_digits(metric['high'])}",
-            "" if other is None else _in_digits(other["value"]),
-        )
-    Console().print(table)
-
-
-def _in_digits(value: float | None) -> str:
-    # What is not finite in memory is null in evaluation.json.
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"

@@ -1,16 +1,22 @@
-"""Raw scans to answers, with their unit and where they came from."""
+"""Raw scans to answers, with their unit, their doubts and where they came from."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
-from brainjax import models
 from brainjax.errors import InputRefusedError
-from brainjax.infer.embed import Failures, describe_sources, run_on_scans
-from brainjax.infer.scans import check_out, check_recipe
+from brainjax.evaluate.features import Answers
+from brainjax.evaluate.guards import FILE, Guards
+from brainjax.infer.embed import (
+    Failures,
+    answer_sources,
+    describe_sources,
+    encode_sources,
+)
+from brainjax.infer.meaning import read_out
+from brainjax.infer.scans import check_out, check_recipe, list_scans
 from brainjax.infer.table import write_table
+from brainjax.infer.together import answer_together, choose_scans
 from brainjax.records.sources import Source
 from brainjax.tasks import Task
 from brainjax.train.restore import Run, load_run
@@ -34,10 +40,14 @@ def predict(
     """Writes what a fine-tuned run answers for raw scans.
 
     One row a scan, in the order given: source, subject, session, sequence, recipe and
-    checkpoint hash, target, unit, prediction, and for classes their probabilities. A
-    run of several inputs (a converted one, such as BrainIAC's IDH model of two
-    sequences) takes that many scans of each subject and session, averages their
-    features, and gives one row for them; `source` then names them all.
+    checkpoint hash, target, unit, prediction, for classes their probabilities, and what
+    the run's guards add (see `Guards.columns`): an interval or a set of classes,
+    calibrated probabilities, and whether the scan looks like those of training. One
+    line on standard error says what the answers mean.
+
+    A run of several sequences gives one row a subject and session, from those of its
+    scans that are there; a converted run of several inputs (such as BrainIAC's IDH
+    model) takes exactly that many scans. `source` then names them all.
 
     Args:
       run: a fine-tuning run.
@@ -51,69 +61,52 @@ def predict(
       (path, reason) of every scan that was refused; the others are in the table.
 
     Raises:
-      InputRefusedError: the run, the recipe, the list of scans or the output.
+      InputRefusedError: the run, its guards, the recipe, the list of scans or the
+        output.
     """
     check_out(out)
     loaded = run if isinstance(run, Run) else load_run(run)
     task = _need_task(loaded)
     check_recipe(loaded, recipe)
-    several = loaded.network.get("inputs", 1) > 1
-    sources, outputs, failures = run_on_scans(
-        loaded,
-        scans,
-        method="encode" if several else "__call__",
-        orientation=orientation,
-        workers=workers,
+    guards = load_guards(loaded)
+    sources, answers, failures = _answer(
+        loaded, list_scans(scans), orientation=orientation, workers=workers
     )
-    if several:
-        sources, outputs, lacking = answer_together(loaded, sources, outputs)
-        failures += lacking
     columns = describe_sources(loaded, sources)
     columns["target"] = [task.target] * len(sources)
     columns["unit"] = [task.unit] * len(sources)
     if sources:
-        columns |= task.columns(outputs)
+        columns |= task.columns(answers.outputs)
+        if guards is not None:
+            columns |= guards.columns(task, answers.outputs, answers.features)
     write_table(columns, out)
+    if sources:
+        print(read_out(task, guards), file=sys.stderr)
     return failures
 
 
-def answer_together(
-    run: Run, sources: Sequence[Source], features: Float[np.ndarray, "n d"]
-) -> tuple[list[Source], Float[np.ndarray, "m k"], Failures]:
-    """Answers from the mean features of each subject and session.
+def load_guards(run: Run) -> Guards | None:
+    """Gives what fine-tuning saved to guard a run's answers; None where it did not.
 
-    Returns:
-      One source a subject and session, whose path and sequence name all its scans
-      (joined by "+"); the head's outputs for each; and (path, reason) of the scans
-      that are too few or too many for the run's inputs.
+    Raises:
+      InputRefusedError: the file is damaged, or of another checkpoint.
     """
-    inputs = run.network["inputs"]
-    together: dict[tuple, list[int]] = {}
-    for number, source in enumerate(sources):
-        who = (source.subject or source.path, source.session)
-        together.setdefault(who, []).append(number)
-    joint, means, failures = [], [], []
-    for (subject, session), numbers in together.items():
-        scans = [sources[number] for number in numbers]
-        paths = "+".join(scan.path for scan in scans)
-        if len(scans) != inputs:
-            reason = f"wanted {inputs} scans of {subject}, got {len(scans)}"
-            failures.append((paths, reason))
-            continue
-        sequences = "+".join(scan.sequence or "" for scan in scans)
-        joint.append(Source(paths, subject, session, sequences))
-        means.append(features[numbers].mean(axis=0))
-    if not joint:
-        return [], np.zeros((0, 0), np.float32), failures
-    outputs, _ = models.run(
-        run.graphdef,
-        run.params,
-        run.batch_stats,
-        np.stack(means),
-        train=False,
-        method="answer",
-    )
-    return joint, np.asarray(outputs), failures
+    path = run.folder / FILE
+    return Guards.load(path, checkpoint=run.checkpoint) if path.is_file() else None
+
+
+def _answer(
+    run: Run, scans: list[Source], *, orientation: str | None, workers: int
+) -> tuple[list[Source], Answers, Failures]:
+    """Gives rows, their answers, and the scans that there is no answer for."""
+    chosen, unfit = choose_scans(scans, run.network.get("sequences") or ())
+    words = {"orientation": orientation, "workers": workers}
+    if run.network.get("inputs", 1) == 1:
+        sources, answers, failures = answer_sources(run, chosen, **words)
+        return sources, answers, unfit + failures
+    sources, features, failures = encode_sources(run, chosen, **words)
+    joint, answers, lacking = answer_together(run, sources, features)
+    return joint, answers, unfit + failures + lacking
 
 
 def _need_task(run: Run) -> Task:
