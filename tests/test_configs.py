@@ -12,9 +12,12 @@ from brainjax.optim import make_optimizer
 from brainjax.tasks import make_task
 from brainjax.train.pretrain import plan_pretraining
 from brainjax.train.restore import make_network
+from brainjax.train.selection import Selection
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted([*CONFIGS.glob("*.py"), *(CONFIGS / "tasks").glob("*.py")])
+QUICKSTART = load_config(CONFIGS / "quickstart_age.py")
+TINY = {"name": "vit", "shape": [32, 32, 32], "width": 24, "depth": 1, "heads": 2}
 PRETRAINING = [path for path in FILES if "projector" in path.read_text()]
 FINETUNING = [path for path in FILES if path not in PRETRAINING]
 
@@ -33,11 +36,18 @@ def test_a_pretraining_config_builds(path):
 def test_a_finetuning_config_builds(path):
     config = load_config(path)
     make_augmentation(view=tuple(config.view) or 48, **config.augment)
+    selection = construct("data", Selection, **config.data).check()
     construct("optimizer", make_optimizer, steps=config.train.steps, **config.optimizer)
     assert construct("task", make_task, **config.task).target == config.task.target
     if config.encoder:
         encoder = {"shape": list(config.view), **to_dict(config.encoder)}
         network = {"encoder": encoder, "head": to_dict(config.head)}
+        jax.eval_shape(lambda: make_network_leaves(network))
+    if path.parent.name == "tasks":
+        assert set(config.split.keys()) == set(QUICKSTART.split.keys())
+        inputs = {"inputs": len(selection.sequences) or 1, "fusion": config.fusion}
+        parts = {"head": to_dict(config.head), "adapters": to_dict(config.adapters)}
+        network = {"encoder": TINY, **parts, **inputs}
         jax.eval_shape(lambda: make_network_leaves(network))
 
 

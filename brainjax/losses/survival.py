@@ -149,7 +149,7 @@ def _cumulative_forward(values):
 
 
 def _cumulative_backward(kept, slopes):
-    """Sums slopes[j] exp(values[i] - sums[j]) over j >= i, by sign and in logarithms."""
+    """Sums slopes[j] exp(values[i] - sums[j]) over j >= i, in logarithms, by sign."""
     values, sums = kept
     total = jnp.zeros_like(values)
     for sign in (1, -1):

@@ -116,8 +116,8 @@ class Regression:
     def _with_bins(self, learnt: Float[np.ndarray, " n"]) -> "Regression":
         """Lays bins over the training labels and two spreads beyond.
 
-        So much is needed for the distribution round an outer label to have its mean
-        there.
+        So the distribution round an outer label has its mean there, to within 6 % of a
+        spread.
         """
         low, high = float(learnt.min()), float(learnt.max())
         # Bins as wide as the spread: high - low + 4 spreads = (bins - 1) spreads.

@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
             "train_per_class": 0,
             "draw": 0,  # which of the draws of few subjects
             "sequences": ("T1w", "T1CE", "T2w", "FLAIR"),  # any may be missing
+            "sequence_dropout": 0.1,  # leaves one out in training now and then
             "balance": "",  # or "classes", "bins"
             "balance_after": 0,
         }
