@@ -21,13 +21,17 @@ _REPEATED = re.compile(r"([A-Z][^:]{3,80}: )\1+")
 """How XLA tells of a failure: once for every call it passed on its way up."""
 
 
+WITH_CONFIG = ("pretrain", "finetune", "study")
+"""Verbs whose keys can be set on the command line."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and gives its exit code."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     overrides = [word for word in rest if word.startswith("--config.")]
     strangers = [word for word in rest if word not in overrides]
-    if strangers or (overrides and options.verb not in ("pretrain", "finetune")):
+    if strangers or (overrides and options.verb not in WITH_CONFIG):
         parser.error(f"unrecognized arguments: {' '.join(strangers or overrides)}")
     options.overrides = overrides
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -114,6 +114,15 @@ def _add_answer_verbs(verbs) -> None:
     verb.add_argument("--out", type=Path, default=Path("report.html"))
     verb.add_argument("--cohort", type=Path, help="phantom folder, for its truth.json")
 
+    verb = _add(verbs, actions.study, "a grid of runs: what pretraining is worth")
+    verb.add_argument("--config", type=Path, required=True)
+    verb.add_argument("--workdir", type=Path, required=True)
+    verb.add_argument(
+        "--dry-run", action="store_true", help="only say how many runs, and how long"
+    )
+    verb = _add(verbs, actions.audit, "leaks: what test subjects share with training")
+    verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+
     _add(verbs, actions.doctor, "versions, devices, what is optional and missing")
 
 

@@ -151,6 +151,30 @@ def report(options: argparse.Namespace) -> int:
     return GOOD
 
 
+def study(options: argparse.Namespace) -> int:
+    """Does a grid of runs and writes its table and page; refused if any run failed."""
+    from brainjax.configuration import load_config
+    from brainjax.study import run_study
+
+    config = load_config(options.config, options.overrides)
+    outcome = run_study(config, options.workdir, dry_run=options.dry_run)
+    if options.dry_run:
+        return GOOD
+    from brainjax.report.study import write_study_report
+
+    page = write_study_report(outcome.study, outcome.rows)
+    print(f"{outcome.rows.table}: the rows; {page}: open it in a browser")
+    return _listed([(row["name"], row["error"]) for row in outcome.failed], "run")
+
+
+def audit(options: argparse.Namespace) -> int:
+    """Looks for leaks of runs, one line each; refused if there is any."""
+    from brainjax.study.audit import audit_run, show_audit
+
+    leaks = sum(show_audit(run, audit_run(run)) for run in options.runs)
+    return REFUSED if leaks else GOOD
+
+
 def doctor(options: argparse.Namespace) -> int:
     """Shows what brainjax finds on this machine; refused if it cannot work."""
     from brainjax.report.doctor import show_machine
@@ -173,11 +197,13 @@ def _answer(
     return _listed(failures)
 
 
-def _listed(failures: Sequence[tuple[str, str]]) -> int:
+def _listed(failures: Sequence[tuple[str, str]], what: str = "scan") -> int:
     """Prints what a batch had to leave out; refused if anything was."""
     if failures:
-        scans = "1 scan was" if len(failures) == 1 else f"{len(failures)} scans were"
-        print(f"{scans} refused:", file=sys.stderr)
+        many = (
+            f"1 {what} was" if len(failures) == 1 else f"{len(failures)} {what}s were"
+        )
+        print(f"{many} refused:", file=sys.stderr)
     for path, reason in failures:
         line = reason if reason.startswith(path) else f"{path}: {reason}"
         print(f"  {line}", file=sys.stderr)

@@ -42,7 +42,7 @@ def write_report(
         file that cannot be written.
       MissingExtraError: matplotlib or jinja2 is not installed.
     """
-    template = _template()
+    template = read_template("report.html.jinja")
     loaded = load_runs(runs)
     page = template.render(title=title, **_content(loaded, cohort))
     out = Path(out)
@@ -75,7 +75,12 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
     ]
 
 
-def _template() -> Any:
+def read_template(name: str) -> Any:
+    """Gives one of the templates beside this file.
+
+    Raises:
+      MissingExtraError: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError:
@@ -87,7 +92,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _content(runs: list[Run], cohort: Path | None) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def _content(runs: list[Run], cohort: Path | None) -> dict[str, Any]:
     }
 
 
-def _safe(svg: str) -> Any:
+def safe(svg: str) -> Any:
     """Marks a chart as HTML: matplotlib has escaped every text in it."""
     from markupsafe import Markup
 
@@ -140,12 +145,12 @@ def _safe(svg: str) -> Any:
 
 
 def _loss(run: Run) -> Any:
-    return _safe(figures.draw(figures.plot_loss, run))
+    return safe(figures.draw(figures.plot_loss, run))
 
 
 def _probes(run: Run) -> list[Any]:
     return [
-        _safe(figures.draw(figures.plot_probe, run, panel, names))
+        safe(figures.draw(figures.plot_probe, run, panel, names))
         for panel, names in figures.probe_panels(run).items()
     ]
 
@@ -154,7 +159,7 @@ def _answers(run: Run, answers: Predictions) -> Any:
     chart = figures.draw(
         figures.plot_answers, run.name, answers, run.unit, size=figures.SQUARE
     )
-    return _safe(chart)
+    return safe(chart)
 
 
 def _pairs(views: Views) -> list[tuple[str, list[list[figures.Slice]]]]:
@@ -183,5 +188,5 @@ def _maps(found: Embeddings) -> tuple[list[Any], list[str]]:
             left_out.append(f"{name} (room for {MOST_LABELS} labels)")
         else:
             chart = figures.draw(figures.plot_embedding, found, name)
-            maps.append(_safe(chart))
+            maps.append(safe(chart))
     return maps, left_out
