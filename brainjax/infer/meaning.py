@@ -1,5 +1,7 @@
 """What an answer means, in the words that a user reads beside it."""
 
+from math import isfinite
+
 from brainjax.evaluate.guards import Guards
 from brainjax.tasks import Regression, Survival, Task
 
@@ -31,17 +33,19 @@ def meaning(task: Task) -> str:
     return _CLASS.format(target=task.target)
 
 
-def guarded(guards: Guards | None) -> str:
+def guarded(task: Task, guards: Guards | None) -> str:
     """Says in a sentence what the guards of a run promise."""
     if guards is None:
         return _NOTHING
     said = []
-    if guards.quantile == guards.quantile:
+    if isfinite(guards.quantile):
         said.append(
             f"Intervals or sets hold the truth for {guards.coverage:.0%} of subjects "
             f"like the {guards.validated} they were fitted to."
         )
-    if guards.reference is not None:
+    elif not isinstance(task, Survival):
+        said.append(f"No interval: only {guards.validated} validation subjects.")
+    if guards.reference is not None and isfinite(guards.reference.threshold):
         said.append(
             "in_distribution = no marks scans unlike those of training: do not use "
             "their answers."
@@ -51,4 +55,6 @@ def guarded(guards: Guards | None) -> str:
 
 def read_out(task: Task, guards: Guards | None) -> str:
     """Gives the one line that goes with a table of answers."""
-    return " ".join(part for part in (RESEARCH, meaning(task), guarded(guards)) if part)
+    return " ".join(
+        part for part in (RESEARCH, meaning(task), guarded(task, guards)) if part
+    )
