@@ -68,10 +68,11 @@ def picture_volumes(
     titles = [*titles, *[""] * len(volumes)]
 
     def plot(figure: Any) -> None:
-        grid = figure.subplots(len(volumes), len(PLANES), squeeze=False)
-        for row, volume, title in zip(grid, volumes, titles, strict=False):
-            row[0].set_title(title, fontsize=9)
-            for axes, plane in zip(row, PLANES, strict=True):
+        rows = figure.subfigures(len(volumes), squeeze=False)[:, 0]
+        for row, volume, title in zip(rows, volumes, titles, strict=False):
+            # A title of the row: a long one must not widen the first plane's column.
+            row.suptitle(title, x=0.01, ha="left", fontsize=9)
+            for axes, plane in zip(row.subplots(1, len(PLANES)), PLANES, strict=True):
                 _plot_plane(axes, volume, plane)
 
     return _draw(plot, (6.6, 2.4 * len(volumes)))
