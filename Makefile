@@ -6,6 +6,9 @@ REFERENCE ?= .venv-reference
 PEERS ?= torch==2.13.0 monai==1.6.1 einops
 OUT ?= runs/quickstart
 SUBJECTS ?= 160
+# Tests run so many at a time, a file in one process: each takes up to 6 GB.
+WORKERS ?= 2
+PYTEST = -m pytest -n $(WORKERS) --dist loadfile
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
@@ -30,10 +33,10 @@ quickstart: $(VENV)/.user
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m "not slow and not reference"
+	$(BIN)/python $(PYTEST) -m "not slow and not reference"
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -m "not reference"
+	$(BIN)/python $(PYTEST) -m "not reference"
 
 # Beside the packages whose numbers we claim to equal, in an environment of their own
 # (1 GB with PyTorch's CPU build; PIP_EXTRA_INDEX_URL may name where that one is).
