@@ -1,27 +1,28 @@
 """Fine-tuning: one task from labelled scans, pretrained encoder or from scratch."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from brainjax.augment import Augmentation, make_augmentation
 from brainjax.configuration import Config, construct, need, to_dict
 from brainjax.errors import InputRefusedError
-from brainjax.evaluate.features import encode_scans, make_encode
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
-from brainjax.records.store import RecordDataset, open_dataset
-from brainjax.tasks import Task, make_task
+from brainjax.records.cases import open_cases
+from brainjax.records.store import RecordDataset
+from brainjax.tasks import make_task
 from brainjax.train.folder import RunFolder
-from brainjax.train.input import Input, open_input, read_volumes
+from brainjax.train.input import Input, open_input
 from brainjax.train.restore import (
     Run,
     describe_run,
+    encoder_params,
     load_run,
     make_network,
     refuse_other_recipe,
@@ -29,35 +30,36 @@ from brainjax.train.restore import (
 )
 from brainjax.train.scans import (
     Split,
-    few_subjects,
     hash_scans,
     name_subjects,
     refuse_untrainable,
     split_scans,
 )
+from brainjax.train.selection import Selection, balanced, select
 from brainjax.train.session import Session
+from brainjax.train.staged import Stage, StagedInput
 from brainjax.train.state import Blueprint, State, make_blueprint
 from brainjax.train.step import make_finetune_update
 from brainjax.train.summary import write_summary
+from brainjax.train.validation import Labels, Validation, save_guards
 
 WEIGHTS = ("pretrained", "random")
-MODES = ("whole", "frozen")
+MODES = ("whole", "frozen", "adapters")
 
 
 class Plan(NamedTuple):
     """What a fine-tuning run stands on, resolved from its config.
 
     Attributes:
-      dataset, split: labelled scans only; the training part may be a few subjects.
-      task: fitted to the training labels.
+      labels: the data set, its labelled scans by part, and the task fitted to them.
+      selection: what config.data says.
       network: constructor keywords; view: the encoder's input in voxels.
       donor: the pretrained run whose encoder is taken over, or None.
       augmentation: of the training views.
     """
 
-    dataset: RecordDataset
-    split: Split
-    task: Task
+    labels: Labels
+    selection: Selection
     network: dict[str, Any]
     view: tuple[int, int, int]
     donor: Run | None
@@ -81,7 +83,7 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
     blueprint = _blueprint(config, plan)
     folder = RunFolder(workdir)
     with folder.claimed({"kind": "finetune", **to_dict(config)}):
-        validate = Validation(plan, blueprint)
+        validate = Validation(plan.labels, blueprint, plan.view)
         session = construct(
             "train",
             Session,
@@ -96,26 +98,38 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
         validate.log = session.log
         with closing(session):
             if not session.finished:
-                _train(config, plan, blueprint, session)
+                _train(config, plan, blueprint, session, validate)
     return folder
 
 
-def _train(config: Config, plan: Plan, blueprint: Blueprint, session: Session) -> None:
-    """Takes the run to its last step and sums it up."""
+def _train(
+    config: Config,
+    plan: Plan,
+    blueprint: Blueprint,
+    session: Session,
+    validate: Validation,
+) -> None:
+    """Takes the run to its last step, sets guards and sums it up."""
     update = make_finetune_update(
-        blueprint, plan.augmentation, plan.task, seed=config.seed
+        blueprint,
+        plan.augmentation,
+        plan.labels.task,
+        seed=config.seed,
+        sequence_dropout=plan.selection.sequence_dropout,
     )
     with closing(_open_scans(plan, session, seed=config.seed)) as scans:
         state = session.run(update, scans)
     best = session.checkpoints.best_step()
+    # Before the summary: a run that has one is finished, and has guards.
+    save_guards(session.folder, plan.labels, validate)
     facts = {
         "init": plan.donor.folder.name if plan.donor else "scratch",
         "encoder_mode": config.mode,
         "bad_records": scans.all_bad(),
-        "train_scans": len(plan.split.train),
+        "train_scans": len(plan.labels.split.train),
         "checkpoint": session.checkpoints.hash(best),
         "best_step": best,
-        "recipe": plan.dataset.recipe.hash,
+        "recipe": plan.labels.dataset.recipe.hash,
     }
     write_summary(session.folder, session.log, state, facts)
 
@@ -129,10 +143,12 @@ def plan_finetuning(config: Config) -> Plan:
     need(config, "init", "task", "augment", "head")
     _choose("weights", config.weights, WEIGHTS)
     _choose("mode", config.mode, MODES)
-    dataset = open_dataset(config.data.path)
+    selection = construct("data", Selection, **config.data).check()
+    path = selection.path
+    dataset = open_cases(path, selection.sequences)
     like = load_run(config.init) if config.init else None
     if like is not None:
-        refuse_other_recipe(like, dataset.recipe, config.data.path)
+        refuse_other_recipe(like, dataset.recipe, path)
     elif config.weights == "pretrained":
         raise InputRefusedError(
             "init: wanted a pretraining run for weights = 'pretrained', got ''"
@@ -140,101 +156,125 @@ def plan_finetuning(config: Config) -> Plan:
     view = like.view if like else tuple(config.view)
     encoder = like.network["encoder"] if like else to_dict(config.encoder)
     augmentation = construct("augment", make_augmentation, view=view, **config.augment)
-    refuse_untrainable(dataset, config.data.path, augmentation)
-    split = labelled_split(config, dataset)
+    refuse_untrainable(dataset, path, augmentation)
+    labels = label_scans(config, dataset, selection)
     if config.weights == "pretrained" and like is not None:
-        tested = name_subjects(dataset, split.test)
-        refuse_seen_subjects(like, tested, config.data.path)
-    task = construct("task", make_task, **config.task)
-    labels = dataset.labels(config.task.target)
-    task = task.fit([labels[i] for i in split.train])
+        tested = name_subjects(dataset, labels.split.test)
+        refuse_seen_subjects(like, tested, path)
     network = {
         "encoder": {**encoder, "shape": list(view)},
         "head": to_dict(config.head),
-        "outputs": task.outputs,
+        "outputs": labels.task.outputs,
         "frozen": config.mode == "frozen",
+        **_extra_keywords(config, selection),
     }
     donor = like if config.weights == "pretrained" else None
-    return Plan(dataset, split, task, network, view, donor, augmentation)
+    return Plan(labels, selection, network, view, donor, augmentation)
 
 
-def labelled_split(config: Config, dataset: RecordDataset) -> Split:
-    """The config's split, without scans that lack the target."""
-    labels = dataset.labels(config.task.target)
+def label_scans(config: Config, dataset: RecordDataset, selection: Selection) -> Labels:
+    """The config's split, without scans that lack the target, and its task.
+
+    The task is fitted to the training scans that `selection` draws.
+
+    Raises:
+      InputRefusedError: labels that the task cannot use; names the data set.
+    """
+    task = construct("task", make_task, **config.task)
     split = construct("split", split_scans, dataset=dataset, **config.split)
-    known = np.array([label is not None for label in labels])
-    parts = Split(*(part[known[part]] for part in split))
-    train = few_subjects(
-        dataset, parts.train, count=config.data.train_subjects, seed=config.seed
-    )
-    if not len(train) or not len(parts.val):
-        raise InputRefusedError(
-            f"{config.data.path}: wanted scans labelled {config.task.target!r} to "
-            f"train and to validate on, got {len(train)} and {len(parts.val)}"
+    with _naming(dataset):
+        values = task.values(dataset.labels)
+        known = np.array([value is not None for value in values], bool)
+        parts = Split(*(part[known[part]] for part in split))
+        if not len(parts.train) or not len(parts.val):
+            raise InputRefusedError(
+                f"wanted scans labelled {task.target!r} to train and to validate on, "
+                f"got {len(parts.train)} and {len(parts.val)}"
+            )
+        fitted = task.fit([values[i] for i in parts.train])
+        train = select(
+            selection, dataset, parts.train, fitted, values, seed=config.seed
         )
-    return parts._replace(train=train)
+        fitted = task.fit([values[i] for i in train])
+        fitted.encode(values)
+    return Labels(dataset, parts._replace(train=train), fitted, values)
 
 
-class Validation:
-    """The loss on the validation scans, written to the log; lower is better."""
+def _extra_keywords(config: Config, selection: Selection) -> dict[str, Any]:
+    """What only some networks are made with; others are described without it."""
+    words: dict[str, Any] = {}
+    if selection.sequences:
+        words["inputs"] = len(selection.sequences)
+        words["sequences"] = list(selection.sequences)
+    if len(selection.sequences) > 1 and "fusion" in to_dict(config):
+        words["fusion"] = config.fusion
+    if config.mode == "adapters":
+        need(config, "adapters")
+        words["adapters"] = to_dict(config.adapters)
+    return words
 
-    def __init__(self, plan: Plan, blueprint: Blueprint):
-        self.log: Any = None
-        self.task = plan.task
-        self.volumes = read_volumes(plan.dataset, plan.split.val)
-        labels = plan.dataset.labels(plan.task.target)
-        targets, weights = plan.task.encode([labels[i] for i in plan.split.val])
-        self.targets, self.weights = jnp.asarray(targets), jnp.asarray(weights)
-        self.encode = make_encode(blueprint.graphdef, view=plan.view, method="__call__")
 
-    def __call__(self, step: int, state: State) -> float:
-        outputs = encode_scans(
-            self.encode, state["params"], state["batch_stats"], self.volumes
-        )
-        loss = float(self.task.loss(jnp.asarray(outputs), self.targets, self.weights))
-        self.log.write(step, {"validation/loss": loss})
-        return loss
+@contextmanager
+def _naming(dataset: RecordDataset) -> Iterator[None]:
+    """Says which data set a refusal is about, where it does not."""
+    try:
+        yield
+    except InputRefusedError as error:
+        if str(error).startswith((str(dataset.folder), "config.")):
+            raise
+        raise InputRefusedError(f"{dataset.folder}: {error}") from None
 
 
 def _blueprint(config: Config, plan: Plan) -> Blueprint:
-    frozen = ["encoder"] if plan.network["frozen"] else []
+    words = {**config.optimizer, "frozen": ["encoder"]}
+    if config.mode == "whole":
+        words["frozen"] = []
+    else:
+        words.pop("layer_decay", None)  # of an encoder that stands still, none
     optimizer = construct(
-        "optimizer",
-        make_optimizer,
-        steps=config.train.steps,
-        frozen=frozen,
-        **config.optimizer,
+        "optimizer", make_optimizer, steps=config.train.steps, **words
     )
     make = partial(make_network, "finetune", plan.network, seed=config.seed)
     return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
-    subjects = name_subjects(plan.dataset, plan.split.train, plan.split.val)
+    dataset, split, task, _ = plan.labels
+    subjects = name_subjects(dataset, split.train, split.val)
     if plan.donor:
         subjects += plan.donor.subjects
     return describe_run(
         kind="finetune",
         network=plan.network,
         view=plan.view,
-        recipe=plan.dataset.recipe,
-        task=plan.task,
+        recipe=dataset.recipe,
+        task=task,
         subjects=subjects,
-        data=hash_scans(plan.dataset, plan.split.train),
+        data=hash_scans(dataset, split.train),
         donor=plan.donor.checkpoint if plan.donor else "",
     )
 
 
-def _open_scans(plan: Plan, session: Session, *, seed: int) -> Input:
-    return open_input(
-        plan.dataset,
-        plan.split.train,
-        labels=plan.task.encode(plan.dataset.labels(plan.task.target)),
-        batch=session.batch,
-        seed=seed,
-        start_step=session.start,
-        mesh=session.mesh,
-    )
+def _open_scans(plan: Plan, session: Session, *, seed: int) -> StagedInput:
+    dataset, split, task, values = plan.labels
+    chosen, stages = plan.selection, [Stage(0, split.train)]
+    if chosen.balance:
+        even = balanced(chosen.balance, split.train, task, values, seed=seed)
+        stages.append(Stage(chosen.balance_after, even))
+    encoded = task.encode(values)
+
+    def open_stage(indices: Any, start_step: int) -> Input:
+        return open_input(
+            dataset,
+            indices,
+            labels=encoded,
+            batch=session.batch,
+            seed=seed,
+            start_step=start_step,
+            mesh=session.mesh,
+        )
+
+    return StagedInput(open_stage, stages, session.start)
 
 
 def _start(blueprint: Blueprint, donor: Run | None) -> State:
@@ -244,6 +284,8 @@ def _start(blueprint: Blueprint, donor: Run | None) -> State:
         return state
     for part in ("params", "batch_stats"):
         given = getattr(donor, part).get("encoder", {})
+        if part == "params":
+            given = encoder_params(donor)
         places = blueprint.shardings[part].get("encoder", {})
         state[part] = {**state[part]}
         if given or places:

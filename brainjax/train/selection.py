@@ -60,6 +60,8 @@ class Selection(NamedTuple):
             _refuse("train_fraction", "over 0, up to 1", self.train_fraction)
         if not 0 <= self.sequence_dropout < 1:
             _refuse("sequence_dropout", "0 to under 1", self.sequence_dropout)
+        if self.sequence_dropout and len(self.sequences) < 2:
+            _refuse("sequence_dropout", "0 without sequences", self.sequence_dropout)
         if self.balance not in BALANCES:
             _refuse("balance", f"one of {BALANCES}", self.balance)
         asked = {

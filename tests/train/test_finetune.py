@@ -68,7 +68,7 @@ def test_scratch_has_the_same_network_and_other_weights(
 def test_few_labels_are_few_subjects_and_none_of_them_is_tested(tiny_prepared, encoder):
     plan = plan_finetuning(tiny_finetuning(tiny_prepared, encoder))
     subjects = [row["subject"] for row in open_dataset(tiny_prepared).rows]
-    parts = [{subjects[i] for i in part} for part in plan.split]
+    parts = [{subjects[i] for i in part} for part in plan.labels.split]
     assert len(parts[0]) == 8
     assert sum(map(len, parts)) == len(set.union(*parts))
 
@@ -76,7 +76,10 @@ def test_few_labels_are_few_subjects_and_none_of_them_is_tested(tiny_prepared, e
 @pytest.mark.parametrize(
     ("override", "wanted"),
     [
-        ("--config.mode=half", r"config.mode: wanted one of whole, frozen, got 'half'"),
+        (
+            "--config.mode=half",
+            r"mode: wanted one of whole, frozen, adapters, got 'half'",
+        ),
         ("--config.init=", "init: wanted a pretraining run"),
         ("--config.task.target=height", "height"),
         ("--config.data.train_subjects=99", "wanted 99, the split has"),
