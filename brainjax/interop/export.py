@@ -17,7 +17,7 @@ from brainjax.interop.stablehlo import FILES as STABLEHLO
 from brainjax.interop.stablehlo import export_stablehlo
 from brainjax.interop.trees import flatten
 from brainjax.models.encoded import choice
-from brainjax.train.restore import Run, hash_subject, load_run
+from brainjax.train.restore import Run, hash_subject, load_run, without_adapters
 
 FORMATS = ("safetensors", "torch", "stablehlo")
 NAMINGS = ("monai", "brainiac")
@@ -48,7 +48,8 @@ def export(
             DenseNet, and its ViT with a class token, have a head that is not here), and
             the head as `torch.nn.Sequential(LayerNorm, Linear)` or `Linear` does;
             "brainiac" writes one file in BrainIAC's layout. A ViT with registers has
-            nidl's names, an encoder that neither has ours. A projector stays behind.
+            nidl's names, an encoder that neither has ours. A projector stays behind;
+            adapters are added to the kernels that they adapt.
         monai_version: of the MONAI whose ViT is to load it ("1.3", "1.4", "1.5",
             "1.6"); the newest if "".
 
@@ -72,6 +73,8 @@ def export(
         _refuse_taken(out, STABLEHLO)
         out.mkdir(parents=True, exist_ok=True)
         return export_stablehlo(loaded, out)
+    loaded = without_adapters(loaded)
+    _refuse_other_heads(loaded)
     files = name_arrays(loaded, naming=naming, monai_version=monai_version)
     suffix = ".safetensors" if to == "safetensors" else ".ckpt"
     about = describe(loaded)
@@ -175,6 +178,17 @@ def _scatter(
     rules = LAYOUTS[layout]
     entries = rules.entries(dict(keywords))
     return scatter(entries, trees) | rules.extras(dict(keywords), version)
+
+
+def _refuse_other_heads(run: Run) -> None:
+    """Refuses what no layer of these namings stands for."""
+    parts = [name for name in ("pool", "fusion") if name in run.params]
+    parts += ["hidden layer"] if "mlp" in run.params.get("head", {}) else []
+    if run.network.get("fusion", "mean") != "mean" or parts:
+        raise InputRefusedError(
+            f"{run.folder}: wanted a linear head on pooled features, got one with "
+            f"{', '.join(parts) or run.network['fusion']}; use --to stablehlo"
+        )
 
 
 def _refuse_taken(out: Path, names: Iterable[str]) -> None:

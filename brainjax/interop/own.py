@@ -149,6 +149,8 @@ def _with_head(file: TensorFile, description: Description, network: Network) -> 
         network = as_two(network)
     same = {key: keywords[key] for key in ("head", "frozen")}
     same["inputs"] = keywords.get("inputs", 1)
+    if "sequences" in keywords:
+        same["sequences"] = keywords["sequences"]
     return network._replace(keywords={**network.keywords, **same})
 
 

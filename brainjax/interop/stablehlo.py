@@ -25,6 +25,7 @@ from brainjax.models.platforms import traced_for
 from brainjax.models.pure import run as run_pure
 from brainjax.records.store import write_atomically
 from brainjax.tasks import Classification, Regression
+from brainjax.train.networks import are_present
 from brainjax.train.restore import Run
 
 FILES = ("model.stablehlo", "weights.safetensors", "model.json")
@@ -72,8 +73,8 @@ def export_stablehlo(run: Run, out: Path) -> list[Path]:
 def make_program(run: Run) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     """Gives (flat weights, volumes as the recipe makes them) -> named outputs.
 
-    Of a run of several inputs the volumes are [batch, inputs, x, y, z]; the features
-    are averaged over the inputs before the head.
+    Of a run of several inputs the volumes are [batch, inputs, x, y, z]; one that is
+    all 0 is missing and does not count. Features are those that the head sees.
     """
     view = partial(evaluation_view, shape=run.view)
     inputs, answers = _inputs(run), _answers(run)
@@ -84,9 +85,11 @@ def make_program(run: Run) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
         call = partial(run_pure, run.graphdef, *parts, train=False)
         stacked = volumes.reshape(-1, *run.recipe.shape)
         views = jax.vmap(view)(stacked)[..., None]
+        views = views.reshape(-1, *inputs, *views.shape[1:])
         features, _ = call(views, method="encode")
         if inputs:
-            features = features.reshape(-1, *inputs, features.shape[-1]).mean(axis=1)
+            present = are_present(views)
+            features, _ = call(features, present, method="fuse")
         found = {"features": features}
         for name, finish in answers.items():
             if run.kind == "segmentation":

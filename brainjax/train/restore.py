@@ -85,9 +85,12 @@ def describe_run(
     }
 
 
-def make_network(kind: str, network: dict[str, Any], *, seed: int) -> nnx.Module:
-    """Builds the network of a kind of run; parameters are drawn from `seed`."""
-    return NETWORKS[kind](**network, rngs=nnx.Rngs(seed))
+def make_network(kind: str, network: dict[str, Any], *, seed: Any) -> nnx.Module:
+    """Builds the network of a kind of run; parameters are drawn from `seed`.
+
+    seed: a whole number, which may be traced.
+    """
+    return NETWORKS[kind](**network, rngs=nnx.Rngs(jax.random.key(seed)))
 
 
 NETWORKS = {
@@ -183,6 +186,17 @@ def encoder_params(run: Run) -> dict[str, Any]:
     words = run.network["adapters"]
     scale = {"scale": words["scale"]} if "scale" in words else {}
     return merge_adapters(encoder, run.params["adapters"], **scale)
+
+
+def without_adapters(run: Run) -> Run:
+    """Gives the run with what its adapters learnt added to the encoder's kernels."""
+    if "adapters" not in run.params:
+        return run
+    network = {k: words for k, words in run.network.items() if k != "adapters"}
+    params = {k: tree for k, tree in run.params.items() if k != "adapters"}
+    params["encoder"] = encoder_params(run)
+    graphdef = plan_network(run.kind, network).graphdef
+    return run._replace(network=network, params=params, graphdef=graphdef)
 
 
 def hash_subject(name: str) -> str:

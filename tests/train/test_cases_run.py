@@ -9,16 +9,25 @@ import numpy as np
 import pytest
 
 from brainjax.augment import make_augmentation
+from brainjax.configuration import to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import answer_scans, make_answer
 from brainjax.evaluate.guards import Guards
+from brainjax.interop.export import export
+from brainjax.interop.stablehlo import make_program
+from brainjax.interop.trees import flatten
 from brainjax.models.pure import run as run_pure
 from brainjax.models.pure import to_pure
 from brainjax.parallel import make_mesh
 from brainjax.records.cases import Cases, open_cases
 from brainjax.train.finetune import finetune
 from brainjax.train.input import open_input
-from brainjax.train.restore import encoder_params, load_run, make_network
+from brainjax.train.restore import (
+    encoder_params,
+    load_run,
+    make_network,
+    without_adapters,
+)
 from brainjax.train.staged import Stage, StagedInput
 from brainjax.train.views import drop_sequences, single_views
 from tests.conftest import write_scan
@@ -57,7 +66,8 @@ def config(prepared, *overrides: str, **more):
         made.encoder = ENCODER
         made.adapters = {"rank": 1}
         for key, value in more.items():
-            made[key] = value if not isinstance(value, dict) else {**made[key], **value}
+            old = to_dict(made).get(key)
+            made[key] = {**old, **value} if isinstance(old, dict) else value
     return made
 
 
@@ -115,6 +125,30 @@ def test_a_missing_sequence_does_not_count_in_a_runs_answer(cases_run, prepared)
         method="answer",
     )
     np.testing.assert_allclose(outputs, found.outputs[:1], atol=1e-5)
+
+
+def test_every_way_out_has_adapters_and_fusion(cases_run, prepared, tmp_path):
+    run = load_run(cases_run.path)
+    cases = open_cases(prepared, run.network["sequences"])
+    volumes = np.stack([cases.read(i) for i in range(4)])
+    answer = make_answer(run.graphdef, view=run.view)
+    wanted = answer_scans(answer, run.params, run.batch_stats, volumes, batch=4)
+    weights = flatten({"params": run.params, "batch_stats": run.batch_stats})
+    found = jax.jit(make_program(run))(weights, volumes)
+    assert run.task is not None
+    prediction = run.task.columns(np.asarray(wanted.outputs))["prediction"]
+    np.testing.assert_allclose(found["prediction"], prediction, rtol=1e-4)
+    with pytest.raises(InputRefusedError, match="pool, fusion, hidden layer; use"):
+        export(run, tmp_path)
+    plain = without_adapters(run)
+    again = answer_scans(
+        make_answer(plain.graphdef, view=run.view),
+        plain.params,
+        plain.batch_stats,
+        volumes,
+        batch=4,
+    )
+    np.testing.assert_allclose(again.outputs, wanted.outputs, atol=1e-5)
 
 
 def test_guards_are_of_the_best_step(cases_run):
