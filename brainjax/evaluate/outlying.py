@@ -17,6 +17,9 @@ from brainjax.evaluate.metrics import Subjects, number_subjects
 PERCENTILE = 99
 """Of the training scans, each left out, that sets the threshold."""
 
+FEW = 50
+"""Subjects up to which everything is fitted again without each of them."""
+
 FLAT = 1e-6
 """A feature that varies less, in parts of the one that varies most, is constant."""
 
@@ -45,18 +48,55 @@ def fit_reference(
     """Learns what training scans look like; None where features are equal, not finite.
 
     The threshold is the 99th percentile of the scores of the training scans, each
-    against a cloud from which its subject is left out (scale and shrinkage are kept).
+    against a cloud from which its subject is left out. With few subjects everything is
+    fitted again; with many, scale and shrinkage are kept, and it is one small solve a
+    subject. Of n scans 1 in n + 1 or more of the familiar are over it.
 
     Args:
       features: of the training scans.
       subjects: of them; every scan is its own if None.
     """
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
     features = np.asarray(features, np.float64)
     n, width = features.shape
     if n < 2 or not np.isfinite(features).all() or not np.ptp(features, axis=0).any():
         return None
+    groups = number_subjects(range(n) if subjects is None else subjects)
+    cloud = _fit(features)
+    scores = np.zeros(0)
+    if 3 <= groups.max() + 1 <= FEW:
+        scores = _fit_without(features, groups)
+    elif groups.max() + 1 > FEW:
+        along = (features - cloud.mean) / cloud.scale @ cloud.directions
+        squared = _leave_out(along, cloud.squares, cloud.shrinkage, cloud.rest, groups)
+        scores = np.sqrt(squared / width)
+    threshold = np.nan
+    if len(scores):
+        threshold = float(np.percentile(scores, PERCENTILE, method="higher"))
+    return cloud.reference(threshold)
+
+
+class _Cloud(NamedTuple):
+    """What `Reference` is made of; squares are the singular values, squared."""
+
+    mean: Float[np.ndarray, " d"]
+    scale: Float[np.ndarray, " d"]
+    directions: Float[np.ndarray, "d r"]
+    squares: Float[np.ndarray, " r"]
+    shrinkage: float
+    rest: float
+    count: int
+
+    def reference(self, threshold: float) -> Reference:
+        """Gives it with its threshold."""
+        variances = (1 - self.shrinkage) * self.squares / self.count + self.rest
+        parts = self.mean, self.scale, self.directions, variances
+        return Reference(*parts, self.rest, threshold)
+
+
+def _fit(features: Float[np.ndarray, "n d"]) -> _Cloud:
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    n, width = features.shape
     mean, spread = features.mean(0), features.std(0)
     scale = np.where(spread > FLAT * spread.max(), spread, spread.max())
     scaled = (features - mean) / scale
@@ -66,15 +106,20 @@ def fit_reference(
     rest = shrinkage * float(np.square(scaled).sum()) / n / width
     _, singular, directions = np.linalg.svd(scaled, full_matrices=False)
     kept = singular > 1e-10 * singular[0]
-    directions, squares = directions[kept].T, np.square(singular[kept])
-    variances = (1 - shrinkage) * squares / n + rest
-    groups = number_subjects(range(n) if subjects is None else subjects)
-    left_out = _leave_out(scaled @ directions, squares, shrinkage, rest, groups)
-    threshold = np.nan
-    if len(left_out):
-        left_out = np.sqrt(left_out / width)
-        threshold = float(np.percentile(left_out, PERCENTILE, method="higher"))
-    return Reference(mean, scale, directions, variances, rest, threshold)
+    squares = np.square(singular[kept])
+    return _Cloud(mean, scale, directions[kept].T, squares, shrinkage, rest, n)
+
+
+def _fit_without(
+    features: Float[np.ndarray, "n d"], groups: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " m"]:
+    """Scores of every scan against the others, fitted again without its subject."""
+    found = []
+    for group in np.unique(groups):
+        left, others = features[groups == group], features[groups != group]
+        if len(others) > 1 and np.ptp(others, axis=0).any():
+            found.append(outlying_scores(_fit(others).reference(np.nan), left))
+    return np.concatenate(found) if found else np.zeros(0)
 
 
 def outlying_scores(
@@ -106,12 +151,10 @@ def _leave_out(
     """Squared distance of every scan from the cloud of the other subjects.
 
     What a subject adds to the covariance is a matrix of low rank, which Woodbury's
-    identity takes away again. Empty with fewer than three subjects.
+    identity takes away again.
     """
-    n, count = len(along), groups.max() + 1
+    n = len(along)
     squared = np.zeros(n)
-    if count < 3:
-        return np.zeros(0)
     order = np.argsort(groups, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(groups))[:-1]):
         others = n - len(rows)

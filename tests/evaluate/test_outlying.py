@@ -54,6 +54,16 @@ def test_one_in_a_hundred_of_the_familiar_is_over_the_threshold():
     assert np.mean(scores > reference.threshold) == pytest.approx(0.01, abs=0.01)
 
 
+def test_of_ten_scans_hardly_more_than_one_in_eleven_familiar_ones_is_over():
+    over = []
+    for seed in range(20):
+        reference = fit_reference(cloud(10, 60, seed))
+        assert reference is not None
+        scores = outlying_scores(reference, cloud(100, 60, 100 + seed))
+        over.append(np.mean(scores > reference.threshold))
+    assert np.mean(over) < 0.15
+
+
 @pytest.mark.parametrize("n", [10, 200])
 def test_what_was_never_seen_is_over_the_threshold(n):
     features = cloud(n, 24)
