@@ -10,7 +10,7 @@ from brainjax.evaluate.metrics import Metric, paired_difference
 from brainjax.report.load import Run, number
 from brainjax.train.folder import HOW, without
 
-PRIMARY = ("mae", "balanced_accuracy", "accuracy", "auc")
+PRIMARY = ("mae", "balanced_accuracy", "accuracy", "auc", "c_index")
 """The first of these that a run has is the one its sentence is about."""
 
 METRIC_NAMES = {
@@ -18,6 +18,7 @@ METRIC_NAMES = {
     "rmse": "root mean squared error",
     "r2": "R²",
     "auc": "AUC",
+    "c_index": "C-index",
 }
 LOWER_IS_BETTER = ("mae", "rmse", "mse")
 EXPECTED = ("init", "weights")
@@ -81,6 +82,8 @@ def compare(run: Run, reference: Run, runs: Sequence[Run] = ()) -> Comparison:
     def refuse(reason: str) -> Comparison:
         return Comparison(run, reference, None, reason, others, 0)
 
+    if "survival" in (run.evaluation.get("task"), reference.evaluation.get("task")):
+        return refuse("a risk has no error of its own; `brainjax study` pairs C-indices")
     for one in (run, reference):
         if one.predictions is None:
             return refuse(f"{one.name} has no predictions yet")

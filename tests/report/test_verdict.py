@@ -174,3 +174,12 @@ def test_numbers_that_are_none():
 def test_different_keys_are_dotted():
     one = {"a": {"b": 1, "c": 2}, "d": 3}
     assert different_keys(one, {"a": {"b": 1, "c": 5}, "d": 3, "e": 1}) == ["a.c", "e"]
+
+
+def test_risks_are_not_compared_scan_by_scan(tmp_path):
+    risks = {"task": "survival", "target": "survival_days", "targets": AGES}
+    first = finetune_run(tmp_path / "a", init="pretrain", answers=noise(1, 1), **risks)
+    second = finetune_run(tmp_path / "b", init="scratch", answers=noise(1, 2), **risks)
+    (found,) = compare_runs([load_run(first), load_run(second)])
+    assert found.difference is None
+    assert "nothing to compare on survival_days: a risk has no error" in sentence(found)
