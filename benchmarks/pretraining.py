@@ -65,10 +65,10 @@ def plan(mesh: jax.sharding.Mesh, overrides: list[str], path: Path = CONFIG) -> 
     optimizer = construct(
         "optimizer", make_optimizer, steps=config.train.steps, **config.optimizer
     )
-    make = partial(make_network, "pretrain", network, seed=config.seed)
+    make = partial(make_network, "pretrain", network)
     x, y, z = config.view
     return Plan(
-        blueprint=make_blueprint(make, optimizer, mesh),
+        blueprint=make_blueprint(make, optimizer, mesh, seed=config.seed),
         augmentation=make_augmentation(view=(x, y, z), **config.augment),
         loss={"seed": config.seed, **config.loss},
         view=(x, y, z),

@@ -234,8 +234,9 @@ def _blueprint(config: Config, plan: Plan) -> Blueprint:
     optimizer = construct(
         "optimizer", make_optimizer, steps=config.train.steps, **words
     )
-    make = partial(make_network, "finetune", plan.network, seed=config.seed)
-    return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
+    make = partial(make_network, "finetune", plan.network)
+    mesh = construct("mesh", make_mesh, **config.mesh)
+    return make_blueprint(make, optimizer, mesh, seed=config.seed)
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

@@ -96,11 +96,12 @@ def _train(
 
 def plan_pretraining(config: Config) -> Blueprint:
     """Plans network, optimizer and mesh of a pretraining run; allocates nothing."""
-    make = partial(make_network, "pretrain", _network(config), seed=config.seed)
+    make = partial(make_network, "pretrain", _network(config))
     optimizer = construct(
         "optimizer", make_optimizer, steps=config.train.steps, **config.optimizer
     )
-    return make_blueprint(make, optimizer, construct("mesh", make_mesh, **config.mesh))
+    mesh = construct("mesh", make_mesh, **config.mesh)
+    return make_blueprint(make, optimizer, mesh, seed=config.seed)
 
 
 def _describe(config: Config, dataset: RecordDataset, split: Split) -> dict[str, Any]:

@@ -5,11 +5,14 @@ three are int32 scalars. The network's structure lives beside it, in a graph def
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jaxtyping import Array
 
 from brainjax.models.pure import to_pure
 from brainjax.optim import Optimizer
@@ -30,21 +33,24 @@ class Blueprint(NamedTuple):
 
 
 def make_blueprint(
-    make_network: Callable[[], nnx.Module],
+    make_network: Callable[..., nnx.Module],
     optimizer: Optimizer,
     mesh: jax.sharding.Mesh,
+    *,
+    seed: int,
 ) -> Blueprint:
     """Plans a state without allocating it.
 
     Args:
-      make_network: builds the network from its seed.
+      make_network: builds the network from its `seed`.
       optimizer: how parameters move.
       mesh: where the state will live; arrays are sharded by their shape.
+      seed: of the parameters.
     """
-    planned = to_pure(nnx.eval_shape(make_network))
+    planned = to_pure(nnx.eval_shape(partial(make_network, seed=0)))
 
-    def initialise() -> State:
-        network = to_pure(make_network())
+    def initialise(seed: Array) -> State:
+        network = to_pure(make_network(seed=seed))
         counter = jnp.zeros((), jnp.int32)
         return {
             "params": network.params,
@@ -55,7 +61,9 @@ def make_blueprint(
             "skipped_in_a_row": counter,
         }
 
-    shapes = jax.eval_shape(initialise)
+    # An argument, so that runs that differ in their seed share a compiled program.
+    given = np.uint32(seed)
+    shapes = jax.eval_shape(initialise, given)
     shardings = shard_parameters(shapes, mesh)
     abstract = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(
@@ -65,4 +73,5 @@ def make_blueprint(
         shardings,
     )
     sharded = jax.jit(initialise, out_shardings=shardings)
-    return Blueprint(planned.graphdef, abstract, shardings, sharded, optimizer, mesh)
+    start = partial(sharded, given)
+    return Blueprint(planned.graphdef, abstract, shardings, start, optimizer, mesh)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -43,7 +44,7 @@ def make_finetune_update(
     """
     mesh = blueprint.mesh
 
-    def loss_of(params, batch_stats, batch):
+    def loss_of(params, batch_stats, batch, *, seed):
         positions = batch["positions"]
         volumes = stored_volumes(batch, mesh)
         views = single_views(volumes, positions, augmentation, mesh, seed=seed)
@@ -56,9 +57,15 @@ def make_finetune_update(
         )
         return task.loss(outputs, batch["targets"], batch["weights"]), (batch_stats, {})
 
-    return compile_update(
-        partial(descend, loss_of=loss_of, blueprint=blueprint), blueprint
-    )
+    def update(state, batch, seed):
+        return descend(
+            state, batch, loss_of=partial(loss_of, seed=seed), blueprint=blueprint
+        )
+
+    compiled = compile_update(update, blueprint, replicated(mesh))
+    # An argument, so that runs that differ in their seed share a compiled program.
+    given = np.uint32(seed)
+    return lambda state, batch: compiled(state, batch, given)
 
 
 class Outcome(NamedTuple):
@@ -122,11 +129,14 @@ def whole_parameters(params: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(params, replicated(mesh))
 
 
-def compile_update(update: Update, blueprint: Blueprint) -> Update:
+def compile_update(
+    update: Callable[..., tuple[State, dict]], blueprint: Blueprint, *more: Any
+) -> Callable[..., tuple[State, dict]]:
+    """Compiles (state, batch, ...) -> state and metrics; more: places of the rest."""
     mesh = blueprint.mesh
     return jax.jit(
         update,
-        in_shardings=(blueprint.shardings, batch_sharding(mesh)),
+        in_shardings=(blueprint.shardings, batch_sharding(mesh), *more),
         out_shardings=(blueprint.shardings, replicated(mesh)),
         donate_argnums=0,
     )

@@ -40,7 +40,7 @@ def single_views(
     augmentation: Augmentation,
     mesh: Mesh,
     *,
-    seed: int,
+    seed: int | Int[Array, ""],
 ) -> Float[Array, "b *s x y z 1"]:
     """Gives one augmented view of every scan; each device works on its own scans.
 
@@ -66,7 +66,7 @@ def drop_sequences(
     positions: Int[Array, " b"],
     *,
     rate: float,
-    seed: int,
+    seed: int | Int[Array, ""],
 ) -> Float[Array, "b s x y z 1"]:
     """Zeroes a sequence with probability `rate`; every case keeps at least one.
 
