@@ -101,6 +101,8 @@ def _names(run: Audited, *parts: str) -> set[str]:
 def _subjects(run: Audited, donors: list[Audited]) -> list[Finding]:
     test, own = _names(run, "test"), _names(run, "train", "val")
     before = {s for donor in donors for s in donor.learnt}
+    for donor in donors:
+        before |= _names(donor, "train", "val") if donor.split is not None else set()
     # What the checkpoint says counts too: data or split may have changed since.
     checks = [
         ("subjects in test and in training or validation", own),

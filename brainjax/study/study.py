@@ -104,14 +104,15 @@ class Study:
         settings = to_dict(self.config)["tasks"][task]
         return make_problem(task, settings, data, splitting, seen)
 
-    def _of(self, cell: Cell) -> tuple[Init, Problem]:
+    def of(self, cell: Cell) -> tuple[Init, Problem]:
+        """Gives what a run starts from, and its task on its data."""
         init = self.init(cell.init, cell.fold)
         data = data_path(init, self.config)
         return init, self.problem(cell.task, data, cell.fold)
 
     def _digest(self, cell: Cell) -> str:
         """Names a run by all that its answers depend on."""
-        init, problem = self._of(cell)
+        init, problem = self.of(cell)
         words = to_dict(self.config)
         settings: dict[str, Any] = {"way": cell.way, "seed": cell.seed}
         if cell.way == "frozen":
@@ -127,7 +128,7 @@ class Study:
 
     def _row(self, cell: Cell) -> Row:
         """Does one run; what goes wrong is in its row."""
-        init, problem = self._of(cell)
+        init, problem = self.of(cell)
         start = perf_counter()
         row = self._facts(cell, problem)
         try:
@@ -194,7 +195,7 @@ class Study:
         """Scans that are to be encoded, by initialisation."""
         missing: dict[Path, tuple[str, int]] = {}
         for cell in todo:
-            init, problem = self._of(cell)
+            init, problem = self.of(cell)
             if cell.way == "whole" or init.kind == "clinical":
                 continue
             seed = self.config.seed
