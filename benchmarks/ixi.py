@@ -1,6 +1,6 @@
 """Brain age and sex on IXI from the images alone, five folds by subject.
 
-    python benchmarks/ixi.py --ixi IXI_FOLDER --work runs/ixi
+    python benchmarks/ixi.py --ixi IXI_FOLDER --work runs/ixi  [--no-cnn]
 
 The folds are those of `brain_age.py`. Every scan is laid over the MNI brain
 (`ixi_maps.py`); Gaussian processes answer from its maps (`ixi_models.py`), and a small
