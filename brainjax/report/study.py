@@ -27,7 +27,7 @@ from brainjax.study.verdicts import (
     winners,
 )
 
-SIZE = (4.6, 3.4)
+SIZE = (5.6, 3.2)
 """Inches of a chart."""
 
 
@@ -110,7 +110,7 @@ def plot_curves(axes: Any, points: list[Point], task: str) -> None:
         )
     unit = f" ({points[0].unit})" if points[0].unit else ""
     axes.set_xscale("log")
-    axes.legend(loc="best", fontsize=7)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
     axes.set(
         xlabel="labelled training cases",
         ylabel=f"{NAMES[points[0].score_name]}{unit}",

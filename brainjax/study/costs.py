@@ -13,11 +13,11 @@ from brainjax.study.grid import Cell
 from brainjax.study.inits import Init, network_of
 from brainjax.study.rows import Row
 
-PROBE_SECONDS = 0.3
+PROBE_SECONDS = 0.1
 """Of a linear probe or a head, where no row says: a guess."""
 BACKWARD = 3.0
 """A training step against its forward pass."""
-OVERHEAD_SECONDS = 5.0
+OVERHEAD_SECONDS = 4.0
 """Of a fine-tuning run beside its steps: a guess, where no row says."""
 TIMED = 8
 """Scans encoded to see how long one takes."""

@@ -226,12 +226,12 @@ def _keep_whole(repeats: dict[Repeat, list[Row]]) -> None:
 
 
 def _pair(one: dict[Repeat, Any], other: dict[Repeat, Any]) -> list[tuple[Any, Any]]:
-    """Repeats of the same draw and seed; of the same draw; or each with a lone one."""
-    both = [(one[key], other[key]) for key in one if key in other]
-    if len(one) == 1 or len(other) == 1:
+    """Repeats of the same draw and seed; a lone one with every seed of its draw.
+
+    At all labels there is one draw, of which a linear probe has one run, as nothing in
+    it is random, and a network one a seed.
+    """
+    draws = {draw for draw, _ in (*one, *other)}
+    if min(len(one), len(other)) == 1 and len(draws) == 1:
         return [(a, b) for a in one.values() for b in other.values()]
-    if len(both) == max(len(one), len(other)):
-        return both
-    by_draw = {draw: value for (draw, _), value in reversed(other.items())}
-    found = [(v, by_draw[draw]) for (draw, _), v in one.items() if draw in by_draw]
-    return found if len(found) > len(both) else both
+    return [(one[key], other[key]) for key in one if key in other]

@@ -11,6 +11,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import jax
+
 from brainjax.configuration import Config, need, to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.records.store import RecordDataset, open_dataset
@@ -233,6 +235,8 @@ def run_study(config: Config, workdir: str | Path, *, dry_run: bool = False) -> 
       InputRefusedError: a setting, a run or a data set cannot be used, or another
         process writes into the folder.
     """
+    if not dry_run:
+        _keep_programs(Path(workdir) / "programs")
     study = Study(config, workdir)
     rows = Rows(study.folder)
     todo, parts = study.costs(rows)
@@ -246,6 +250,13 @@ def run_study(config: Config, workdir: str | Path, *, dry_run: bool = False) -> 
         finally:
             rows.write_tables(study.digests.values())
     return Outcome(study, rows, failed)
+
+
+def _keep_programs(folder: Path) -> None:
+    """Compiles each program of a study once, where no other place is set for them."""
+    if jax.config.read("jax_compilation_cache_dir") is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @contextmanager

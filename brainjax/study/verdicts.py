@@ -117,7 +117,8 @@ def _interval(found: Difference | None) -> str:
     value, low, high, repeats, subjects = found.gain
     middle = "" if found.shown else f"{_signed(value, found.unit)}, "
     return (
-        f" [{middle}95 % interval {_signed(low)} to {_signed(high)}, "
+        f" [{middle}95 % interval {_bare(low, found.unit)} to "
+        f"{_bare(high, found.unit)}, "
         f"{_count(repeats, 'run')}, {subjects} subjects]"
     )
 
@@ -143,8 +144,13 @@ def _by(found: Difference) -> str:
     return f"at {budget_words(found.budget)} by {amount}{_interval(found)}"
 
 
-def _signed(value: float, unit: str = "") -> str:
+def _signed(value: float, unit: str) -> str:
     return f"{'+' if value > 0 else ''}{show(value, unit)}"
+
+
+def _bare(value: float, unit: str) -> str:
+    """A number with the digits of its unit and without its name."""
+    return _signed(value, unit).removesuffix(f" {unit}")
 
 
 def _count(number: int, what: str) -> str:

@@ -95,6 +95,14 @@ def test_a_lone_run_is_compared_with_every_seed_of_another():
     assert found.gain.value == 2
 
 
+def test_a_lone_run_of_several_draws_is_compared_with_its_own_draw_only():
+    rows = noisy(0.5)
+    rows = [r for r in rows if r["init"] == "theirs" or r["draw"] == 2]
+    found = curves_of(rows).difference(OURS, THEIRS, "p10")
+    assert found is not None
+    assert found.gain.repeats == 1
+
+
 def test_folds_are_put_together_and_a_repeat_without_all_of_them_is_left_out():
     parts = {"one": held(0, 20), "two": held(20, N)}
     rows = [
