@@ -83,7 +83,7 @@ def compare(run: Run, reference: Run, runs: Sequence[Run] = ()) -> Comparison:
         return Comparison(run, reference, None, reason, others, 0)
 
     if "survival" in (run.evaluation.get("task"), reference.evaluation.get("task")):
-        return refuse("a risk has no error of its own; `brainjax study` pairs C-indices")
+        return refuse("a risk has no error of its own; a study pairs C-indices")
     for one in (run, reference):
         if one.predictions is None:
             return refuse(f"{one.name} has no predictions yet")
