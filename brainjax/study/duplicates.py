@@ -12,9 +12,10 @@ SIDE = 32
 """Voxels along each axis of the small copies that are compared."""
 BLUR = 1.5
 """What is smoother than this, in their voxels, is the same in all heads."""
-ALIKE = 0.75
+ALIKE = 0.8
 """Correlation from which two small copies are one scan: on IXI at 4 mm two people
-reach 0.55, a scan and its copy moved by half a voxel 0.82, with noise 0.98."""
+reach 0.55, a scan and its copy moved by half a voxel 0.82, with noise 0.98; phantoms,
+which are bent from one atlas, reach 0.71."""
 CHUNK = 256
 
 
@@ -27,6 +28,13 @@ class Scans(NamedTuple):
     def rows(self) -> list[dict]:
         """Their lines of the manifest."""
         return [self.dataset.rows[int(i)] for i in self.indices]
+
+    def of(self, sequence: str | None) -> "Scans":
+        """Those of one sequence."""
+        rows = zip(self.indices, self.rows(), strict=True)
+        return Scans(
+            self.dataset, [i for i, row in rows if row["sequence"] == sequence]
+        )
 
 
 class Twins(NamedTuple):
@@ -53,23 +61,30 @@ def same_voxels(tested: Scans, learnt: Scans) -> list[Twins]:
 def near_twins(tested: Scans, learnt: Scans) -> list[Twins]:
     """Finds tested scans that another subject's scan resembles as only itself can.
 
-    Small copies, without what is smooth and without the mean of all scans, are
-    correlated: a scan stored again with noise, other brightness or another grid of the
-    same recipe correlates, two people do not.
+    Small copies of one sequence, without what is smooth and without the mean of all of
+    them, are correlated: a scan stored again with noise, other brightness or another
+    grid of the same recipe correlates, two people do not.
     """
+    found = []
+    for sequence in dict.fromkeys(row["sequence"] for row in tested.rows()):
+        found += _near_twins(tested.of(sequence), learnt.of(sequence))
+    return found
+
+
+def _near_twins(tested: Scans, learnt: Scans) -> list[Twins]:
     ours, theirs = _small(tested), _small(learnt)
     if not len(ours) or not len(theirs):
         return []
     mean = np.concatenate([ours, theirs]).mean(0)
     ours, theirs = _unit(ours - mean), _unit(theirs - mean)
+    our_rows, their_rows = tested.rows(), learnt.rows()
     found = []
     for start in range(0, len(ours), CHUNK):
         for i, j in np.argwhere(ours[start : start + CHUNK] @ theirs.T > ALIKE):
-            pair = tested.rows()[start + i], learnt.rows()[j]
+            pair = our_rows[start + i], their_rows[j]
             different = pair[0]["codes_sha256"] != pair[1]["codes_sha256"]
             if pair[0]["subject"] != pair[1]["subject"] and different:
-                alike = float(ours[start + i] @ theirs[j])
-                found.append(Twins(*pair, alike))
+                found.append(Twins(*pair, float(ours[start + i] @ theirs[j])))
     return found
 
 

@@ -254,7 +254,8 @@ def run_study(config: Config, workdir: str | Path, *, dry_run: bool = False) -> 
 
 def _keep_programs(folder: Path) -> None:
     """Compiles each program of a study once, where no other place is set for them."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    place = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if place is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
