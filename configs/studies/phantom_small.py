@@ -1,6 +1,6 @@
 """What pretraining is worth on phantoms, on two CPU cores: every task, few labels.
 
-Cohort:   brainjax phantom --subjects 480 --out runs/study/phantoms --spacing 4 \\
+Cohort:   brainjax phantom --subjects 800 --out runs/study/phantoms --spacing 4 \\
               --arms healthy mci glioma stroke --sequences T1w T2w FLAIR T1CE
           brainjax prepare runs/study/phantoms --spacing 4 --out runs/study/prepared \\
               --labels runs/study/phantoms/participants.tsv
@@ -13,7 +13,7 @@ Subjects: those pretrained on are in no part of the split
 
 from ml_collections import ConfigDict
 
-SIX = ("T1w", "T1CE", "T2w", "FLAIR")
+FOUR = ("T1w", "T1CE", "T2w", "FLAIR")
 
 
 def get_config() -> ConfigDict:
@@ -32,18 +32,25 @@ def get_config() -> ConfigDict:
             "sequence": {"name": words, "target": "sequence"},
             "mci": {"name": words, "target": "mci", "sequences": ("T1w",)},
             "idh": {"name": words, "target": "idh", "sequences": ("FLAIR", "T1CE")},
+            # A mutation shows where the two sequences differ, which their mean hides.
+            "idh_concat": {
+                "name": words,
+                "target": "idh",
+                "sequences": ("FLAIR", "T1CE"),
+                "fusion": "concat",
+            },
             "survival": {
                 "name": "survival",
                 "target": time,
                 "event": "event",
-                "sequences": SIX,
+                "sequences": FOUR,
             },
             "survival_one_year": {
                 "name": words,
                 "target": time,
                 "event": "event",
                 "horizon": 365.0,
-                "sequences": SIX,
+                "sequences": FOUR,
             },
             "stroke_days": {
                 "name": number,
