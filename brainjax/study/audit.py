@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.configuration import construct
 from brainjax.errors import InputRefusedError
-from brainjax.records.store import RecordDataset, open_dataset
+from brainjax.records.cases import Cases, open_cases
+from brainjax.records.store import RecordDataset
 from brainjax.study.confounding import LEVEL, STRENGTH, associate, scan_properties
 from brainjax.study.duplicates import Scans, Twins, near_twins, same_voxels
 from brainjax.tasks import make_task
@@ -73,9 +75,19 @@ def open_run(path: Path) -> Audited:
         learnt = Checkpoints(folder.checkpoints).read_extra()["subjects"]
     if "data" not in config:
         return Audited(path, config, None, None, learnt)
-    dataset = open_dataset(config["data"]["path"])
-    split = construct("split", split_scans, dataset=dataset, **config["split"])
-    return Audited(path, config, dataset, split, learnt)
+    data = config["data"]
+    cases = open_cases(data["path"], tuple(data.get("sequences") or ()))
+    split = construct("split", split_scans, dataset=cases, **config["split"])
+    if isinstance(cases, Cases):
+        # Cases are split; what is compared are their scans.
+        split = Split(*(_scans_of(cases, part) for part in split))
+        return Audited(path, config, cases.scans, split, learnt)
+    return Audited(path, config, cases, split, learnt)
+
+
+def _scans_of(cases: Cases, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    records = cases.records[indices].ravel()
+    return records[records >= 0]
 
 
 def _donors(run: Audited) -> list[Audited]:
@@ -176,10 +188,6 @@ def _confounders(run: Audited) -> list[Finding]:
     known = [int(i) for part in run.split for i in part if labels[int(i)] is not None]
     rows = [run.dataset.rows[i] for i in known]
     wanted = run.config["data"].get("sequences") or []
-    if wanted:
-        pairs = [(i, r) for i, r in zip(known, rows, strict=True)]
-        known = [i for i, r in pairs if r["sequence"] in wanted]
-        rows = [r for _, r in pairs if r["sequence"] in wanted]
     properties = scan_properties(rows)
     # A case of several sequences has all of them; and a label is not its own cause.
     for name in (task.target, *(["sequence"] if wanted else [])):

@@ -12,7 +12,7 @@ from brainjax.cli import main
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import find_sources
 from brainjax.records.store import open_dataset
-from brainjax.study.audit import audit_run
+from brainjax.study.audit import audit_run, open_run
 from brainjax.study.duplicates import Scans, near_twins, same_voxels
 from brainjax.train.scans import split_scans
 from brainjax.volume.recipe import make_recipe
@@ -23,7 +23,8 @@ SPLIT = {"seed": 0, "val": 0.2, "test": 0.25}
 def make_run(folder: Path, data: Path, **config) -> Path:
     """The folder of a run that learnt nothing: an audit reads its config."""
     folder.mkdir(parents=True)
-    made = {"kind": "finetune", "data": {"path": str(data)}, "split": SPLIT, "init": ""}
+    where = {"path": str(data), "sequences": config.pop("sequences", [])}
+    made = {"kind": "finetune", "data": where, "split": SPLIT, "init": ""}
     made["task"] = {"name": "regression", "target": "age"}
     (folder / "config.json").write_text(json.dumps(made | config))
     return folder
@@ -121,3 +122,11 @@ def test_subjects_shared_with_pretraining_are_found(tiny_prepared, tmp_path):
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert main(["audit", str(tmp_path)]) == 2
     assert "wanted a run's file" in capsys.readouterr().err
+
+
+def test_a_run_on_cases_is_audited_by_the_scans_of_its_cases(tiny_prepared, tmp_path):
+    run = make_run(tmp_path / "run", tiny_prepared, sequences=["T1w"])
+    assert not leaks(run)
+    opened, plain = open_run(run), open_run(make_run(tmp_path / "plain", tiny_prepared))
+    for ours, theirs in zip(opened.split, plain.split, strict=True):
+        np.testing.assert_array_equal(np.sort(ours), theirs)
