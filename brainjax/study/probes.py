@@ -23,6 +23,8 @@ COX_PENALTIES = np.logspace(0, 4, 5)
 FOLDS = 5
 FALLBACK = {"logistic": 1e-2, "cox": 1e2, "ridge": 1e2}
 """Penalties where there are too few cases to choose: one a class, say."""
+LEAST = 1e-9
+"""Smallest probability that a probe gives."""
 
 
 class Turned(NamedTuple):
@@ -104,10 +106,11 @@ def _logistic(task, features: Turned, values, groups) -> Float[np.ndarray, "m k"
         else:
             model = LogisticRegression(C=FALLBACK["logistic"], **words)
         model.fit(features.train, classes)
-    # A stated class that training lacks is next to impossible.
-    outputs = np.full((len(features.test), task.outputs), np.log(1e-9))
+    # A stated class that training lacks is next to impossible; none is altogether so.
+    outputs = np.full((len(features.test), task.outputs), np.log(LEAST))
     seen = np.asarray(model.classes_, int)
-    outputs[:, seen] = np.asarray(model.predict_log_proba(features.test))
+    probabilities = np.asarray(model.predict_proba(features.test))
+    outputs[:, seen] = np.log(np.maximum(probabilities, LEAST))
     return outputs
 
 

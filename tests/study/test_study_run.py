@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from brainjax.cli import main
 from brainjax.configuration import load_config
 from brainjax.errors import InputRefusedError
+from brainjax.report.study import ours_of
 from brainjax.study import run_study
 from brainjax.study import study as studies
 from brainjax.study.draws import draw_cases
@@ -202,3 +203,11 @@ def test_the_configs_of_studies_are_grids(path):
         cells = make_grid(config)
         assert {cell.task for cell in cells} == set(config.tasks)
         assert {cell.init for cell in cells} == set(config.inits)
+
+
+def test_others_are_held_against_the_pretrained_run_whatever_the_names(
+    config, tmp_path
+):
+    config.inits.another = ConfigDict({"kind": "clinical", "columns": ("sex",)})
+    assert next(iter(config.inits)) == "another"
+    assert ours_of(Study(config, tmp_path / "study")) == "ours"
