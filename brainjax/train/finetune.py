@@ -1,13 +1,11 @@
 """Fine-tuning: one task from labelled scans, pretrained encoder or from scratch."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from brainjax.augment import Augmentation, make_augmentation
 from brainjax.configuration import Config, construct, need, to_dict
@@ -15,10 +13,9 @@ from brainjax.errors import InputRefusedError
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
 from brainjax.records.cases import open_cases
-from brainjax.records.store import RecordDataset
-from brainjax.tasks import make_task
 from brainjax.train.folder import RunFolder
 from brainjax.train.input import Input, open_input
+from brainjax.train.labelled import Labels, label_scans
 from brainjax.train.restore import (
     Run,
     describe_run,
@@ -29,19 +26,17 @@ from brainjax.train.restore import (
     refuse_seen_subjects,
 )
 from brainjax.train.scans import (
-    Split,
     hash_scans,
     name_subjects,
     refuse_untrainable,
-    split_scans,
 )
-from brainjax.train.selection import Selection, balanced, select
+from brainjax.train.selection import Selection, balanced
 from brainjax.train.session import Session
 from brainjax.train.staged import Stage, StagedInput
 from brainjax.train.state import Blueprint, State, make_blueprint
 from brainjax.train.step import make_finetune_update
 from brainjax.train.summary import write_summary
-from brainjax.train.validation import Labels, Validation, save_guards
+from brainjax.train.validation import Validation, save_guards
 
 WEIGHTS = ("pretrained", "random")
 MODES = ("whole", "frozen", "adapters")
@@ -172,34 +167,6 @@ def plan_finetuning(config: Config) -> Plan:
     return Plan(labels, selection, network, view, donor, augmentation)
 
 
-def label_scans(config: Config, dataset: RecordDataset, selection: Selection) -> Labels:
-    """The config's split, without scans that lack the target, and its task.
-
-    The task is fitted to the training scans that `selection` draws.
-
-    Raises:
-      InputRefusedError: labels that the task cannot use; names the data set.
-    """
-    task = construct("task", make_task, **config.task)
-    split = construct("split", split_scans, dataset=dataset, **config.split)
-    with _naming(dataset):
-        values = task.values(dataset.labels)
-        known = np.array([value is not None for value in values], bool)
-        parts = Split(*(part[known[part]] for part in split))
-        if not len(parts.train) or not len(parts.val):
-            raise InputRefusedError(
-                f"wanted scans labelled {task.target!r} to train and to validate on, "
-                f"got {len(parts.train)} and {len(parts.val)}"
-            )
-        fitted = task.fit([values[i] for i in parts.train])
-        train = select(
-            selection, dataset, parts.train, fitted, values, seed=config.seed
-        )
-        fitted = task.fit([values[i] for i in train])
-        fitted.encode(values)
-    return Labels(dataset, parts._replace(train=train), fitted, values)
-
-
 def _extra_keywords(config: Config, selection: Selection) -> dict[str, Any]:
     """What only some networks are made with; others are described without it."""
     words: dict[str, Any] = {}
@@ -212,17 +179,6 @@ def _extra_keywords(config: Config, selection: Selection) -> dict[str, Any]:
         need(config, "adapters")
         words["adapters"] = to_dict(config.adapters)
     return words
-
-
-@contextmanager
-def _naming(dataset: RecordDataset) -> Iterator[None]:
-    """Says which data set a refusal is about, where it does not."""
-    try:
-        yield
-    except InputRefusedError as error:
-        if str(error).startswith((str(dataset.folder), "config.")):
-            raise
-        raise InputRefusedError(f"{dataset.folder}: {error}") from None
 
 
 def _blueprint(config: Config, plan: Plan) -> Blueprint:

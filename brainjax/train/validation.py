@@ -1,50 +1,23 @@
 """What a run is measured by while it learns, and what stands guard over it after."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
 
 from brainjax.evaluate.features import Answers, answer_scans, make_answer
 from brainjax.evaluate.guards import fit_guards
 from brainjax.parallel import first_does
-from brainjax.records.store import RecordDataset
-from brainjax.tasks import Task
 from brainjax.train.folder import RunFolder
 from brainjax.train.input import read_volumes
+from brainjax.train.labelled import Labels
 from brainjax.train.restore import load_run
-from brainjax.train.scans import Split
 from brainjax.train.state import Blueprint, State
 from brainjax.volume.canonical import Stored
 
 MOST_FEATURES = 2000
 """Training scans that guards are fitted to at most, evenly over all of them."""
-
-
-class Labels(NamedTuple):
-    """A data set with the task's value of every scan.
-
-    Attributes:
-      dataset: of scans or cases.
-      split: labelled ones only; the training part may be a few subjects.
-      task: fitted to the training part.
-      values: of every scan, None where unknown.
-    """
-
-    dataset: RecordDataset
-    split: Split
-    task: Task
-    values: Sequence[Any]
-
-    def of(self, indices: Int[np.ndarray, " n"]) -> list[Any]:
-        """Gives the values of some scans."""
-        return [self.values[i] for i in indices]
-
-    def subjects(self, indices: Int[np.ndarray, " n"]) -> list[str]:
-        """Gives the subject of each of some scans."""
-        return [self.dataset.rows[i]["subject"] for i in indices]
 
 
 class Validation:
