@@ -114,12 +114,24 @@ def plot_curves(axes: Any, points: list[Point], task: str) -> None:
         )
     unit = f" ({points[0].unit})" if points[0].unit else ""
     axes.set_xscale("log")
+    ticks = _apart({point.labels for point in points})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
     axes.set(
         xlabel="labelled training cases",
         ylabel=f"{NAMES[points[0].score_name]}{unit}",
         title=task,
     )
+
+
+def _apart(counts: set[float]) -> list[float]:
+    """The counts whose labels do not lie on each other on a logarithmic axis."""
+    kept: list[float] = []
+    for count in sorted(counts):
+        if not kept or count > 1.3 * kept[-1]:
+            kept.append(count)
+    return kept
 
 
 def _score_table(curves: Curves, task: str) -> Table:
