@@ -16,7 +16,7 @@ from brainjax.study.confounding import LEVEL, STRENGTH, associate, scan_properti
 from brainjax.study.duplicates import Scans, Twins, near_twins, same_voxels
 from brainjax.tasks import make_task
 from brainjax.train.folder import RunFolder, read_json
-from brainjax.train.restore import hash_subject
+from brainjax.train.restore import seen_among
 from brainjax.train.scans import Split, split_scans
 
 SHOWN = 3
@@ -125,7 +125,7 @@ def _subjects(run: Audited, donors: list[Audited]) -> list[Finding]:
     for what, others in checks:
         if not others:
             continue
-        shared = sorted(s for s in test if s in others or hash_subject(s) in others)
+        shared = sorted(seen_among(test, others))
         counts = f"{len(test)} tested, {len(others)} learnt from"
         found.append(_finding(what, shared, counts))
     found.append(_alike(test, own | before | set(run.learnt)))

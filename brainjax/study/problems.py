@@ -17,7 +17,7 @@ from brainjax.study.grid import digest
 from brainjax.study.scoring import give_truth, score_name
 from brainjax.tasks import Classification, Task, make_task
 from brainjax.tasks.labels import known
-from brainjax.train.restore import hash_subject
+from brainjax.train.restore import seen_among
 from brainjax.train.scans import Split, name_subjects, split_scans
 
 OURS = ("sequences", "fusion")
@@ -129,14 +129,10 @@ def make_problem(
 def _unseen(cases: Any, splitting: dict[str, Any], seen: set[str]) -> dict[str, Any]:
     """Leaves seen subjects out of the split, unless none of them is tested anyway."""
     split = construct("split", split_scans, dataset=cases, **splitting)
-    if not _seen(name_subjects(cases, split.test), seen):
+    if not seen_among(name_subjects(cases, split.test), seen):
         return splitting
     everyone = name_subjects(cases, np.arange(len(cases)))
-    return {**splitting, "without": _seen(everyone, seen)}
-
-
-def _seen(subjects: Sequence[str], seen: set[str]) -> list[str]:
-    return [s for s in subjects if s in seen or hash_subject(s) in seen]
+    return {**splitting, "without": seen_among(everyone, seen)}
 
 
 def case_features(

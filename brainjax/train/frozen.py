@@ -6,8 +6,6 @@ compiled scan. Rows are filled up to a power of two with weight 0, and a program
 shared by all tasks whose loss is the same function: twenty draws compile once.
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Bool, Float
 
 from brainjax.errors import InputRefusedError
@@ -25,6 +22,7 @@ from brainjax.models.pure import run, to_pure
 from brainjax.optim import make_optimizer
 from brainjax.tasks import Task
 from brainjax.train.networks import Readout
+from brainjax.train.shared_loss import SharedLoss
 
 FEWEST_ROWS = 16
 """Rows are filled up to this, then to its doubles."""
@@ -75,7 +73,7 @@ class _Plan(NamedTuple):
     """What is compiled in: static under `jax.jit`."""
 
     graphdef: Any
-    loss: "_Loss"
+    loss: SharedLoss
     steps: int
     peak: float
     warmup: int
@@ -129,7 +127,7 @@ def fit_head(
         fusion=fusion,
     )
     pure = to_pure(make(rngs=nnx.Rngs(seed)))
-    loss = _Loss(task, rows)
+    loss = SharedLoss(task, rows.targets, rows.weights)
     plan = _Plan(pure.graphdef, loss, steps, peak, warmup, weight_decay)
     found = _fit(
         plan,
@@ -265,48 +263,3 @@ def _filled_size(count: int) -> int:
 def _pad(rows: np.ndarray, count: int) -> np.ndarray:
     """Fills up with zeros (of `present`: with False)."""
     return np.pad(rows, [(0, count - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
-
-
-class _Loss:
-    """A task's loss, equal to another that is the same function of the outputs.
-
-    A new draw of labels gives a task another mean and spread, which its loss on
-    z-scores never sees. What is compared is the loss as traced, constants included.
-    """
-
-    def __init__(self, task: Task, rows: _Rows):
-        self._task = task
-        outputs = jax.ShapeDtypeStruct((len(rows.weights), task.outputs), jnp.float32)
-        traced = jax.make_jaxpr(lambda *given: task.loss(*given))(
-            outputs, rows.targets, rows.weights
-        )
-        # Where a function lies in memory says nothing about what it does.
-        text = re.sub(r" at 0x[0-9a-f]+", "", str(traced))
-        digest = hashlib.sha256(text.encode())
-        for constant in _constants(traced):
-            digest.update(np.asarray(constant).tobytes())
-        self.digest = digest.hexdigest()
-
-    def __call__(self, *given: Any) -> Any:
-        return self._task.loss(*given)
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Loss) and self.digest == other.digest
-
-
-def _constants(traced: Any) -> list[Any]:
-    """Gives every number and array written into a program, in order."""
-    if isinstance(traced, ClosedJaxpr):
-        return [*traced.consts, *_constants(traced.jaxpr)]
-    if isinstance(traced, Jaxpr):
-        found = []
-        for equation in traced.eqns:
-            found += [v.val for v in equation.invars if isinstance(v, Literal)]
-            found += _constants(list(equation.params.values()))
-        return found
-    if isinstance(traced, list | tuple):
-        return [constant for item in traced for constant in _constants(item)]
-    return []

@@ -206,10 +206,14 @@ def hash_subject(name: str) -> str:
     return "#" + hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
+def seen_among(subjects: Iterable[str], seen: set[str]) -> list[str]:
+    """Gives those of some subjects that are among `seen`, by name or by hash."""
+    return [s for s in subjects if s in seen or hash_subject(s) in seen]
+
+
 def refuse_seen_subjects(run: Run, subjects: Iterable[str], source: str | Path) -> None:
     """Raises InputRefusedError where a run is to be tested on what it learnt from."""
-    seen = set(run.subjects)
-    shared = sorted({s for s in subjects if s in seen or hash_subject(s) in seen})
+    shared = sorted(set(seen_among(subjects, set(run.subjects))))
     if shared:
         raise InputRefusedError(
             f"{source}: wanted test subjects that {run.folder} never saw, got "
