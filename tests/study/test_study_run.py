@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from brainjax.cli import main
 from brainjax.configuration import load_config
 from brainjax.errors import InputRefusedError
+from brainjax.interop import convert, make_statement
 from brainjax.report.study import ours_of
 from brainjax.study import run_study
 from brainjax.study import study as studies
@@ -19,8 +20,10 @@ from brainjax.study.study import Study
 from brainjax.study.ways import Setting, whole_config
 from brainjax.train.finetune import plan_finetuning
 from brainjax.train.pretrain import pretrain
+from tests.interop.foreign import TINY, base
 from tests.train.configs import CONFIGS, tiny_pretraining
 
+SLOW = pytest.mark.slow
 STUDIES = sorted((CONFIGS / "studies").glob("*.py"))
 
 
@@ -162,6 +165,28 @@ def test_whole_runs_are_scored_and_leave_nothing_behind(config, tmp_path):
     assert not row["error"]
     assert 0 <= row["score"] <= 1
     assert not any((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("way", ["linear", pytest.param("whole", marks=SLOW)])
+def test_another_packages_checkpoint_is_an_initialisation(config, tmp_path, way):
+    # Volumes of 24 voxels, as the tiny cohort has them.
+    small = {**TINY, "shape": 24, "patch": 8}
+    stated = make_statement(
+        recipe="canonical", spacing=8.0, settings=["heads=3"], origin="brainiac_v2"
+    )
+    convert(base(tmp_path / "base.ckpt", small), tmp_path / "theirs", stated)
+    config.inits.theirs = ConfigDict({"kind": "run", "path": str(tmp_path / "theirs")})
+    config.inits.drawn = ConfigDict({"kind": "scratch", "like": "theirs"})
+    config.blocks.all.update(
+        {"ways": (way,), "inits": ("theirs", "drawn"), "tasks": ("age",)}
+    )
+    config.blocks.all.fractions = (100,)
+    outcome = run_study(config, tmp_path / "study")
+    assert not outcome.failed
+    scores = {row["init"]: row["score"] for row in outcome.rows.all()}
+    assert set(scores) == {"theirs", "drawn"}
+    assert scores["theirs"] != scores["drawn"]
+    assert all(np.isfinite(score) for score in scores.values())
 
 
 def test_the_command_line_writes_the_page(config, tmp_path, monkeypatch, capsys):
