@@ -15,6 +15,9 @@ OPTIONAL = {
     "pyarrow": ("parquet", "tables as .parquet"),
     "huggingface_hub": ("hf", "checkpoints from hf:// addresses"),
     "lifelines": ("survival", "survival curves and hazard ratios"),
+    "SimpleITK": ("scanner", "bias correction and registration of raw heads"),
+    "pydicom": ("scanner", "DICOM series"),
+    "distributed": ("dask", "preparation on several machines"),
     "flatbuffers": ("export", "export of StableHLO"),
 }
 """Packages beyond the base install: their extra, and what they are for."""
