@@ -1,34 +1,38 @@
-"""Which scans are meant: files, folders and tables, with what their names say."""
+"""Which scans are meant: files, folders and tables, with what names and headers say."""
 
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from brainjax.anatomy import sequence_name
-from brainjax.errors import InputRefusedError
+from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.tables import DELIMITERS, find_column, need_column, read_table
+from brainjax.volume.dicom import find_series, is_dicom
+from brainjax.volume.dicom_index import Index, Series, find_dicom, index_files
+from brainjax.volume.folders import walk
 
 log = logging.getLogger("brainjax")
 
 SUFFIXES = (".nii.gz", ".nii")
 LABEL_MAPS = (
-    *("aparc", "aseg", "dlmuse", "dseg", "label", "labels", "lesion", "lesions"),
-    *("mask", "parcellation", "probseg", "seg", "segmentation"),
+    *("aparc", "aseg", "defacemask", "dlmuse", "dseg", "label", "labels", "lesion"),
+    *("lesions", "mask", "parcellation", "probseg", "seg", "segmentation"),
 )
 """Last words of the names of files that are no scans; left out of folders."""
-
-OTHER_FOLDERS = ("derivatives", "sourcedata")
-"""Folders of a BIDS data set that hold the same scans again."""
 
 _PROCESSING = ("bet", "brain", "mni", "n4", "norm", "preproc", "reg", "stripped")
 _NONE = ("", "n/a", "nan")
 
 
 class Source(NamedTuple):
-    """One scan file and what is known of it; None where nothing is."""
+    """One scan and what is known of it; None where nothing is.
+
+    `path` is of a NIfTI file, or the name of a DICOM series: see `dicom.read_series`.
+    """
 
     path: str
     subject: str | None = None
@@ -45,11 +49,16 @@ def find_sources(words: Iterable[str | Path], *, by_path: bool = True) -> list[S
     A table (.csv, .tsv) has a column path (relative to the table) and a column subject,
     and may have session, sequence and mask. Elsewhere names tell: `sub-01_ses-2_T1w` as
     in BIDS, or `patient07_T1POST`, or `stroke/FLAIR`. Folders are searched whole,
-    without label maps, masks, hidden files, and `derivatives` and `sourcedata` folders.
+    without label maps, masks, hidden files, and the folders `folders.walk` leaves out.
+
+    DICOM files in them, told by content, give one scan for each volume: the subject is
+    a pseudonym of the patient's id unless a folder is called `sub-01`, the sequence is
+    guessed from the header. Series that are no anatomical MR scans are counted.
 
     Raises:
       InputRefusedError: nothing there, no scan in a folder, a malformed table, one file
         described in two ways.
+      MissingExtraError: there is only DICOM, and pydicom is not installed.
     """
     found: dict[str, Source] = {}
     tabled: dict[str, Source] = {}
@@ -87,48 +96,110 @@ def describe(path: str | Path) -> Source:
     return Source(str(path), subject, session, sequence)
 
 
+def header_labels(sources: Sequence[Source]) -> dict[str, dict]:
+    """Gives {"age": years, "sex": "M" or "F"} of DICOM sources, by path.
+
+    Both may be None; scans that cannot be read are not in it.
+    """
+    labels = {}
+    for source in sources:
+        if is_dicom(source.path):
+            try:
+                series = find_series(source.path)
+            except InputRefusedError:
+                continue
+            labels[source.path] = {"age": series.age, "sex": series.sex}
+    return labels
+
+
 def bare(name: str, prefix: str) -> str:
     """Gives an identifier without its BIDS prefix: `sub-01` and `01` are one."""
     return name.removeprefix(f"{prefix}-")
 
 
 def _walk(path: Path) -> Iterator[Source]:
-    if not path.exists():
+    if path.is_dir():
+        yield from _walk_folder(path)
+    elif is_dicom(path):
+        yield _describe_series(path)
+    elif not path.exists():
         raise InputRefusedError(f"{path}: wanted a file, folder or table, got nothing")
-    if not path.is_dir():
-        if not path.name.lower().endswith(SUFFIXES):
-            raise InputRefusedError(
-                f"{path}: wanted .nii, .nii.gz, .csv, .tsv or a folder, got "
-                f"{path.suffix!r}"
-            )
+    elif path.name.lower().endswith(SUFFIXES):
         yield describe(path)
-        return
-    scans, maps = [], []
-    for file in _files(path):
-        (maps if _is_label_map(file) else scans).append(file)
-    if maps:
-        log.info("%s: %d label maps and masks are no scans, left out", path, len(maps))
-    if not scans:
-        raise InputRefusedError(f"{path}: wanted .nii or .nii.gz scans, got none")
-    yield from map(describe, scans)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back up, or a second way to the same scans
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name not in OTHER_FOLDERS
+    else:
+        raise InputRefusedError(
+            f"{path}: wanted .nii, .nii.gz, DICOM, .csv, .tsv or a folder, got "
+            f"{path.suffix!r}"
         )
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(place) / name
+
+
+def _walk_folder(folder: Path) -> Iterator[Source]:
+    skipped: Counter = Counter()
+    files, others, maps = [], [], 0
+    for file in walk(folder, skipped):
+        if not file.name.lower().endswith(SUFFIXES):
+            others.append(file)
+        elif _is_label_map(file):
+            maps += 1
+        else:
+            files.append(file)
+    if maps:
+        log.info("%s: %d label maps and masks are no scans, left out", folder, maps)
+    if skipped:
+        log.info("%s: folders left out: %s", folder, _counts(skipped))
+    index = _index(folder, others, optional=bool(files))
+    scans = [*map(describe, files), *_volumes(index)]
+    if not scans:
+        left = _counts(Counter(series.left_out for series in index.series))
+        raise InputRefusedError(
+            f"{folder}: wanted .nii, .nii.gz or DICOM scans, got none"
+            + (f" but series of {left}" if left else "")
+        )
+    yield from scans
+
+
+def _index(folder: Path, files: Sequence[Path], *, optional: bool) -> Index:
+    """Gives the DICOM volumes among files, and says what is no scan of them."""
+    try:
+        index = index_files(find_dicom(files))
+    except MissingExtraError as error:
+        if not optional:
+            raise
+        log.warning("%s: DICOM files left out: %s", folder, error)
+        return Index((), 0, ())
+    left = Counter(s.left_out for s in index.series if s.left_out is not None)
+    if left:
+        log.info("%s: DICOM series left out: %s", folder, _counts(left))
+    if index.without_image:
+        count = index.without_image
+        log.info("%s: %d DICOM files show no image, left out", folder, count)
+    return index
+
+
+def _counts(words: Counter) -> str:
+    return ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+
+
+def _volumes(index: Index) -> Iterator[Source]:
+    """Gives the scans of an index; damaged files that belong to none stand alone."""
+    claimed = set()
+    for series in index.series:
+        if series.left_out is None:
+            claimed.update(series.damaged)
+            yield _as_source(series.name, series)
+    folders = {os.path.dirname(file) for file in claimed}
+    for file in index.damaged:
+        if os.path.dirname(file) not in folders:
+            folders.add(os.path.dirname(file))
+            yield Source(file)
+
+
+def _describe_series(path: Path) -> Source:
+    return _as_source(str(path), find_series(path))
+
+
+def _as_source(name: str, series: Series) -> Source:
+    return Source(name, series.subject, series.session, series.sequence)
 
 
 def _read_sources(path: Path) -> Iterator[Source]:
@@ -147,7 +218,7 @@ def _read_sources(path: Path) -> Iterator[Source]:
         file = _file(path, line, "path", value["path"])
         subject, session = value["subject"], value.get("session")
         mask = value.get("mask")
-        guess = describe(file)
+        guess = _describe_series(Path(file)) if is_dicom(file) else describe(file)
         yield Source(
             file,
             bare(subject, "sub") if subject else None,
@@ -159,7 +230,7 @@ def _read_sources(path: Path) -> Iterator[Source]:
 
 def _file(table: Path, line: int, column: str, name: str | None) -> str:
     file = table.parent / name if name else None
-    if file is None or not file.is_file():
+    if file is None or not (file.is_file() or is_dicom(file)):
         raise InputRefusedError(
             f"{table}: line {line}: column {column}: wanted a file, got {name}"
         )

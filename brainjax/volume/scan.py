@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Float64, Shaped
 from nibabel.spatialimages import HeaderDataError
 
 from brainjax.errors import InputRefusedError
+from brainjax.volume.dicom import is_dicom, read_series
 from brainjax.volume.nifti import NiftiFile, read_nifti
 
 SPACING_MM = (0.2, 10.0)
@@ -16,13 +17,23 @@ EXTENT_MM = (60.0, 600.0)
 MIN_VOXELS = 8
 
 
+class _Stored(NamedTuple):
+    """A volume as it is stored, and what is known of the file or series."""
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    slope: float
+    intercept: float
+    facts: dict
+
+
 class Scan(NamedTuple):
     """A volume in RAS+ (or as stored, see `read_as_stored`) and its provenance.
 
     `affine` maps voxel indices to mm; an oblique scan keeps its tilt. `spacing` is in
     mm along x, y, z. `provenance` has source, sha256, original_shape,
-    original_spacing, orientation (of the stored array, as "LAS"), dtype and, in RAS+,
-    tilt_degrees.
+    original_spacing, orientation (of the stored array, as "LAS"), dtype, in RAS+
+    tilt_degrees and, of a DICOM series, dicom: the facts of `dicom.DicomVolume`.
     """
 
     voxels: Float32[np.ndarray, "x y z"]
@@ -32,7 +43,9 @@ class Scan(NamedTuple):
 
 
 def read_scan(path: str | Path, *, orientation: str | None = None) -> Scan:
-    """Gives the validated scan of a NIfTI file, axes and directions turned to RAS+.
+    """Gives the validated scan of a file or series, axes and directions turned to RAS+.
+
+    `path` is a NIfTI file, or a DICOM series by a name that `dicom.read_series` takes.
 
     Axes are turned by the affine: permuted and flipped, never interpolated, so that
     all 48 ways of storing a scan give the same array. `orientation` (three letters,
@@ -40,29 +53,38 @@ def read_scan(path: str | Path, *, orientation: str | None = None) -> Scan:
     only those. Raises InputRefusedError, one line that names the file, for anything
     that is not one finite 3D volume in a plausible place.
     """
-    file = read_nifti(path)
-    stored = _single_volume(path, file.stored)
-    affine = _affine(path, file, stored.shape, orientation)
-    _check_geometry(path, stored.shape, affine)
-    turn = nib.io_orientation(affine)
-    turned = nib.apply_orientation(stored, turn)
-    canonical = affine @ nib.orientations.inv_ornt_aff(turn, stored.shape)
-    voxels = _scaled(np.ascontiguousarray(turned), file)
+    if is_dicom(path):
+        stored = _from_series(path)
+    else:
+        file = read_nifti(path)
+        voxels = _single_volume(path, file.stored)
+        affine = _affine(path, file, voxels.shape, orientation)
+        stored = _from_nifti(file, voxels, affine)
+    _check_geometry(path, stored.voxels.shape, stored.affine)
+    turn = nib.io_orientation(stored.affine)
+    turned = nib.apply_orientation(stored.voxels, turn)
+    flips = nib.orientations.inv_ornt_aff(turn, stored.voxels.shape)
+    canonical = stored.affine @ flips
+    voxels = _scaled(np.ascontiguousarray(turned), stored)
     _check_values(path, voxels)
     letters = "".join(nib.orientations.ornt2axcodes(turn))
-    provenance = _provenance(path, file, affine, letters)
+    provenance = _provenance(path, stored, letters)
     provenance["tilt_degrees"] = tilt_degrees(canonical)
     return Scan(voxels, canonical, spacing_of(canonical), provenance)
 
 
 def read_as_stored(path: str | Path, *, orientation: str | None = None) -> Scan:
-    """Gives the validated scan of a NIfTI file, its array as it lies in the file.
+    """Gives the validated scan of a file or series, its array as it is stored.
 
     For recipes that look at the array alone. A header that states no orientation is
     taken too, unless `orientation` does: the affine is then of the voxel sizes in it,
     1 mm where there are none, and the provenance's orientation is "unstated". Raises
     InputRefusedError as `read_scan` does otherwise.
     """
+    if is_dicom(path):
+        series = _from_series(path)
+        _check_geometry(path, series.voxels.shape, series.affine)
+        return _as_stored(path, series, "".join(nib.aff2axcodes(series.affine)))
     file = read_nifti(path)
     stored = _single_volume(path, file.stored)
     codes = int(file.header["sform_code"]), int(file.header["qform_code"])
@@ -76,22 +98,45 @@ def read_as_stored(path: str | Path, *, orientation: str | None = None) -> Scan:
         affine = _affine(path, file, stored.shape, orientation)
         _check_geometry(path, stored.shape, affine)
         letters = "".join(nib.aff2axcodes(affine))
-    voxels = _scaled(stored, file)
+    return _as_stored(path, _from_nifti(file, stored, affine), letters)
+
+
+def _as_stored(path: str | Path, stored: _Stored, letters: str) -> Scan:
+    voxels = _scaled(stored.voxels, stored)
     _check_values(path, voxels)
-    provenance = _provenance(path, file, affine, letters)
-    return Scan(voxels, affine, spacing_of(affine), provenance)
+    provenance = _provenance(path, stored, letters)
+    return Scan(voxels, stored.affine, spacing_of(stored.affine), provenance)
 
 
-def _provenance(
-    path: str | Path, file: NiftiFile, affine: np.ndarray, letters: str
-) -> dict:
-    return {
-        "source": str(path),
+def _from_nifti(file: NiftiFile, voxels: np.ndarray, affine: np.ndarray) -> _Stored:
+    facts = {
         "sha256": file.sha256,
         "original_shape": [int(n) for n in file.stored.shape],
-        "original_spacing": list(spacing_of(affine)),
-        "orientation": letters,
         "dtype": file.header.get_data_dtype().name,
+    }
+    return _Stored(voxels, affine, file.slope, file.intercept, facts)
+
+
+def _from_series(path: str | Path) -> _Stored:
+    series = read_series(path)
+    facts = {
+        "sha256": series.sha256,
+        "original_shape": list(series.stored.shape),
+        "dtype": series.stored.dtype.name,
+        "dicom": series.facts,
+    }
+    return _Stored(series.stored, series.affine, 1.0, 0.0, facts)
+
+
+def _provenance(path: str | Path, stored: _Stored, letters: str) -> dict:
+    """Gives the source, the hash of its content, and how it was stored."""
+    return {
+        "source": str(path),
+        "sha256": stored.facts["sha256"],
+        "original_shape": stored.facts["original_shape"],
+        "original_spacing": list(spacing_of(stored.affine)),
+        "orientation": letters,
+        **stored.facts,
     }
 
 
@@ -230,7 +275,7 @@ def _check_size(path: str | Path, shape: tuple) -> None:
 
 
 def _scaled(
-    stored: Shaped[np.ndarray, "x y z"], file: NiftiFile
+    stored: Shaped[np.ndarray, "x y z"], file: _Stored
 ) -> Float32[np.ndarray, "x y z"]:
     with np.errstate(over="ignore", invalid="ignore"):
         if (file.slope, file.intercept) == (1.0, 0.0):

@@ -1,0 +1,326 @@
+"""Which volumes lie in a folder of DICOM files: told by content, not by names.
+
+Files are grouped by series, and within a series by all that cannot be one volume: size,
+direction, echo, image type, b-value; then, where two planes lie in one place, by their
+time, acquisition or inversion.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.volume.dicom_header import (
+    Header,
+    Image,
+    Plane,
+    looks_like_dicom,
+    quietly,
+    read_header,
+)
+from brainjax.volume.dicom_sequence import Guess, guess_sequence
+from brainjax.volume.folders import walk
+
+log = logging.getLogger("brainjax")
+
+PSEUDONYM_KEY = "BRAINJAX_PSEUDONYM_KEY"
+"""Variable of the environment: whoever has not this key cannot test a patient's id."""
+
+_NOT_DICOM = (
+    *(".nii", ".nii.gz", ".json", ".csv", ".tsv", ".txt", ".md", ".png", ".jpg"),
+    *(".pdf", ".html", ".zip", ".gz", ".py", ".log", ".bval", ".bvec", ".mat", ".xml"),
+)
+_NO_PATIENT = re.compile(r"(anon\w*|unknown|none|n/?a|x+|0*|patient|subject|test)?")
+_SAME_DIRECTION = 1e-3
+_SAME_PLACE_MM = 0.01
+
+
+class Series(NamedTuple):
+    """One volume of a DICOM series: where it lies, and what may be known of it.
+
+    name: stands for the scan everywhere a path does: its folder where it is the only
+    volume in it, otherwise `folder::` and 8 hexadecimal digits. hints: of a closed
+    list, as they go into a provenance. left_out: why it is no anatomical MR scan.
+    fault: why no volume can be made of it, a line that names a file, or None. damaged:
+    files beside it that could not be read. identity: a hash that tells it from others.
+    """
+
+    folder: str
+    name: str
+    files: tuple[str, ...]
+    hints: dict
+    subject: str | None
+    session: str | None
+    sequence: str | None
+    age: int | None
+    sex: str | None
+    left_out: str | None
+    fault: str | None
+    damaged: tuple[str, ...]
+    identity: str
+    planes: tuple[Plane, ...]
+    grid: tuple[int, int, float, float]
+    orientation: tuple[float, ...]
+
+
+class Index(NamedTuple):
+    """The volumes of some files, how many files show no image, and damaged files."""
+
+    series: tuple[Series, ...]
+    without_image: int
+    damaged: tuple[str, ...]
+
+
+class _Group(NamedTuple):
+    header: Header
+    images: tuple[Image, ...]
+    identity: str
+    fault: str | None
+
+
+def index_folder(folder: str | Path) -> list[Series]:
+    """Gives the volumes under a folder, sorted by subject, study and series number.
+
+    Those that are no anatomical MR scans are there too, with `left_out`. The answer is
+    kept in this process until a file changes.
+
+    Raises:
+      MissingExtraError: there are DICOM files, and pydicom is not installed.
+    """
+    return list(index_files(find_dicom(walk(folder))).series)
+
+
+def find_dicom(files: Iterable[Path]) -> list[Path]:
+    """Gives those files that are DICOM by content, whatever their names end in."""
+    return [
+        file
+        for file in files
+        if not file.name.lower().endswith(_NOT_DICOM) and looks_like_dicom(file)
+    ]
+
+
+def index_files(files: Sequence[Path]) -> Index:
+    """Gives the volumes of DICOM files; headers are read, pixels are not."""
+    stats = [(str(file), os.stat(file)) for file in files]
+    marks = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return _index(marks, os.environ.get(PSEUDONYM_KEY, ""))
+
+
+@lru_cache(maxsize=4)
+def _index(marks: tuple[tuple[str, int, int], ...], key: str) -> Index:
+    headers, damaged, without_image = [], [], 0
+    with quietly():
+        for name, *_ in marks:
+            try:
+                header = read_header(name)
+            except MissingExtraError:
+                raise
+            except InputRefusedError as error:
+                log.warning("%s", error)
+                damaged.append(name)
+                continue
+            if header is None:
+                without_image += 1
+            else:
+                headers.append(header)
+    by_series = defaultdict(list)
+    for header in headers:
+        by_series[header.series].append(header)
+    groups = [group for one in by_series.values() for group in _groups(one)]
+    return Index(_named(groups, damaged, key), without_image, tuple(damaged))
+
+
+def _groups(headers: list[Header]) -> list[_Group]:
+    """Splits one series into what can be one volume each."""
+    faults = sorted(
+        (header.file, header.fault) for header in headers if header.fault is not None
+    )
+    fault = "{}: {}".format(*faults[0]) if faults else None
+    at = {header.file: header for header in headers}
+    images = [image for header in headers for image in header.images]
+    parts = defaultdict(list)
+    names = _directions(images)
+    for image in images:
+        direction = names[image.orientation]
+        parts[repr((image.grid, direction, image.kind))].append(image)
+    groups = []
+    for kind, members in sorted(parts.items()):
+        for repeat, volume in _repeats(members):
+            ordered = tuple(sorted(volume, key=_place))
+            identity = _identity(headers[0].series, kind, repeat)
+            header = at[ordered[0].plane.file]
+            groups.append(_Group(header, ordered, identity, fault))
+    if not groups:
+        header = min(headers, key=lambda h: h.file)
+        groups = [_Group(header, (), _identity(header.series), fault)]
+    return groups
+
+
+def _identity(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _directions(images: list[Image]) -> dict[tuple, tuple]:
+    """Gives the same name to directions that differ by rounding only."""
+    names: dict[tuple, tuple] = {}
+    for direction in sorted({image.orientation for image in images}):
+        near = (
+            name
+            for name in names.values()
+            if np.abs(np.subtract(name, direction)).max() < _SAME_DIRECTION
+        )
+        names[direction] = next(near, direction)
+    return {direction: tuple(np.round(name, 3)) for direction, name in names.items()}
+
+
+def _place(image: Image) -> tuple:
+    """Orders planes along their normal, and repeated ones by what they are."""
+    return (height(image.orientation, image.plane.position), image.repeats)
+
+
+def height(orientation: tuple, position: tuple) -> float:
+    """Gives how far a plane lies along the normal of its rows and columns, in mm."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    return round(float(normal @ np.asarray(position)), 4)
+
+
+def _repeats(images: list[Image]) -> list[tuple[str, list[Image]]]:
+    """Splits planes that lie in one place by the first thing that separates them.
+
+    Where nothing does they stay together: copies, or a fault that reading finds.
+    """
+    if not _collide(images):
+        return [("", images)]
+    places = len({_place(image)[0] for image in images})
+    for which in range(len(images[0].repeats)):
+        parts = defaultdict(list)
+        for image in images:
+            parts[image.repeats[which]].append(image)
+        alike = min(map(len, parts.values())) >= 0.5 * places
+        if len(parts) > 1 and alike and not any(map(_collide, parts.values())):
+            return [(f"{which} {value}", part) for value, part in sorted(parts.items())]
+    return [("", images)]
+
+
+def _collide(images: list[Image]) -> bool:
+    heights = np.sort([_place(image)[0] for image in images])
+    return bool((np.diff(heights) < _SAME_PLACE_MM).any())
+
+
+def _named(groups: list[_Group], damaged: list[str], key: str) -> tuple[Series, ...]:
+    """Gives each group its name, which depends on what else lies in its folder."""
+    guesses = [_guess(group, groups) for group in groups]
+    files = [_files(group) for group in groups]
+    taken: Counter = Counter()
+    for guess, names in zip(guesses, files, strict=True):
+        if guess.left_out is None:
+            taken.update({p for name in names for p in map(str, Path(name).parents)})
+    series = []
+    for group, guess, names in zip(groups, guesses, files, strict=True):
+        folder = os.path.commonpath([os.path.dirname(name) or "." for name in names])
+        alone = guess.left_out is None and taken[str(Path(folder))] == 1
+        name = folder if alone else f"{folder}::{group.identity[:8]}"
+        beside = _beside(names, damaged)
+        if alone and beside:
+            fault = f"{beside[0]}: wanted a readable slice, got a damaged header"
+            group = group._replace(fault=group.fault or fault)
+        series.append(_series(group, guess, name, folder, names, beside, key))
+    order = {s.name: g.header.order for s, g in zip(series, groups, strict=True)}
+    series.sort(key=lambda s: (s.subject or "", *order[s.name], s.identity))
+    return tuple(series)
+
+
+def _files(group: _Group) -> tuple[str, ...]:
+    files = dict.fromkeys(image.plane.file for image in group.images)
+    return tuple(files) or (group.header.file,)
+
+
+def _beside(names: tuple, damaged: list[str]) -> tuple[str, ...]:
+    """Gives the damaged files that may belong to a volume: those in its folders."""
+    folders = {os.path.dirname(name) for name in names}
+    return tuple(sorted(f for f in damaged if os.path.dirname(f) in folders))
+
+
+def _guess(group: _Group, groups: list[_Group]) -> Guess:
+    header = group.header
+    if header.modality != "MR":
+        return Guess(None, header.modality or "no modality")
+    series = [g for g in groups if g.header.series == header.series]
+    directions = {g.images[0].orientation for g in series if g.images}
+    if len(directions) > 2 and max(len(g.images) for g in series) < 8:
+        return Guess(None, "localiser")
+    return guess_sequence(
+        header.words,
+        header.image_type,
+        header.timing,
+        contrast=header.facts["contrast"],
+        body_part=header.body_part,
+    )
+
+
+def _series(
+    group: _Group,
+    guess: Guess,
+    name: str,
+    folder: str,
+    files: tuple[str, ...],
+    damaged: tuple[str, ...],
+    key: str,
+) -> Series:
+    header = group.header
+    subject = _entity("sub", folder) or _patient(header, key)
+    study = _pseudonym(header.study, key, 6) if header.study else None
+    hints = {**header.facts, "sequence": guess.sequence}
+    first = group.images[0] if group.images else None
+    return Series(
+        folder=folder,
+        name=name,
+        files=files,
+        hints=hints,
+        subject=subject,
+        session=_entity("ses", folder) or (f"study{study}" if study else None),
+        sequence=guess.sequence,
+        age=header.age,
+        sex=header.sex,
+        left_out=guess.left_out,
+        fault=group.fault,
+        damaged=damaged,
+        identity=group.identity,
+        planes=tuple(image.plane for image in group.images),
+        grid=first.grid if first else (0, 0, 0.0, 0.0),
+        orientation=first.orientation if first else (),
+    )
+
+
+def _patient(header: Header, key: str) -> str | None:
+    """Gives a pseudonym of the patient; of the study where no patient is named.
+
+    Scans of one study must not become those of several subjects.
+    """
+    patient = header.patient.strip()
+    if _NO_PATIENT.fullmatch(patient.lower()):
+        patient = f"study {header.study}" if header.study else ""
+    return f"p{_pseudonym(patient, key, 10)}" if patient else None
+
+
+def _pseudonym(text: str, key: str, digits: int) -> str:
+    secret = hashlib.blake2b(key.encode()).digest() if key else b""
+    digest = hashlib.blake2b(text.encode(), digest_size=digits // 2, key=secret)
+    return digest.hexdigest()
+
+
+def _entity(key: str, folder: str) -> str | None:
+    """Gives the value of a BIDS entity in the folders of a path."""
+    for part in reversed(Path(folder).parts):
+        match = re.fullmatch(rf"{key}-([A-Za-z0-9]+)", part)
+        if match:
+            return match[1]
+    return None
