@@ -57,3 +57,16 @@ def kill_neighbour(folder: str, task: int) -> int:
     if task == 0 and len(list(notes.glob("0.*"))) == 1:
         time.sleep(60)
     return task
+
+
+def leave_a_note(folder: str, task: int) -> int:
+    """A task as preparing has them: slow, and left alone where its file is there."""
+    note = Path(folder) / f"{task}.note"
+    if not note.exists():
+        with open(f"{folder}/begun", "a") as begun:
+            begun.write(f"{task}\n")
+        time.sleep(0.3)
+        half = note.with_suffix(f".{os.getpid()}.half")
+        half.write_text(str(task))
+        half.replace(note)
+    return task
