@@ -5,12 +5,14 @@ that a time limit and a crash mean there what they mean here. Scans and records 
 folders that every machine sees by the same path; only tasks and outcomes travel.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
 import pickle
 import queue
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -152,6 +154,7 @@ def _connect(way: Way) -> Iterator[Any]:
         if place is None:
             place = stack.enter_context(start_cluster(way))
         try:
+            _probe(place)
             client = distributed.Client(place, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TypeError, ImportError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -162,6 +165,37 @@ def _connect(way: Way) -> Iterator[Any]:
         _check_scheduler(client)
         _wait_for_worker(client, way)
         yield client
+
+
+def _probe(place: Any) -> None:
+    """Raises TimeoutError where something takes the connection and never answers.
+
+    The client's own timeout does not cover that. In a thread: a notebook's has a loop.
+    """
+    if not str(place).startswith(("tcp://", "tls://")):
+        return
+    failure: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            asyncio.run(asyncio.wait_for(_shake_hands(place), CONNECT_S))
+        except (OSError, ValueError, RuntimeError) as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise OSError(str(failure[0]) or f"no answer in {CONNECT_S} s")
+
+
+async def _shake_hands(address: str) -> None:
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    words = Security().get_connection_args("client")
+    comm = await connect(address, timeout=CONNECT_S, **words)
+    await comm.close()
 
 
 def _close(client: Any) -> None:
