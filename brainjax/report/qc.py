@@ -22,6 +22,8 @@ OUTLINE = (255, 196, 0)
 STRIP_WIDTH = 300
 STRIP_HEIGHT = 30
 
+LABELS = ("subject", "session", "sequence")
+
 Row = Mapping[str, Any]
 
 
@@ -67,14 +69,20 @@ def _content(
     shown = [
         name for name in MEASURES if any(row.get(name) is not None for row in rows)
     ]
+    labels = ["subject"]
+    labels += [name for name in LABELS[1:] if any(row.get(name) for row in rows)]
     scans = [
-        _scan(number, row, shown, planes if number < MOST_PICTURES else _no_planes)
+        _scan(
+            number, row, labels, shown, planes if number < MOST_PICTURES else _no_planes
+        )
         for number, row in enumerate(rows)
     ]
     return {
         "version": __version__,
         "summary": summary(rows),
         "reasons": _reasons(rows),
+        "labels": ["scan", *labels[1:]],
+        "doubted": any(_words(row, "doubts") for row in rows),
         "columns": [(name, MEASURES[name]) for name in shown],
         "scans": scans,
         "pictured": sum(bool(scan["pictures"]) for scan in scans),
@@ -103,16 +111,16 @@ def _reasons(rows: Sequence[Row]) -> list[tuple[str, int]]:
 def _scan(
     number: int,
     row: Row,
+    labels: Sequence[str],
     shown: Sequence[str],
     planes: Callable[[str], Planes | None],
 ) -> dict[str, Any]:
     found = planes(row["key"]) if row.get("key") else None
-    labels = [row.get(name) for name in ("subject", "session", "sequence")]
     return {
         "number": number,
         "name": _name(row),
         "source": str(row.get("source") or ""),
-        "labels": [label or "" for label in labels],
+        "labels": [row.get(name) or "" for name in labels],
         "flags": _words(row, "flags"),
         "doubts": _words(row, "doubts"),
         "cells": [_cell(row.get(name)) for name in shown],
@@ -122,7 +130,7 @@ def _scan(
 
 def _name(row: Row) -> str:
     """Subject, session and sequence, or the file's name where none is known."""
-    words = [row.get(name) for name in ("subject", "session", "sequence")]
+    words = [row.get(name) for name in LABELS]
     name = Path(str(row.get("source") or row.get("key") or "scan")).name
     return " ".join(str(word) for word in words if word) or name
 
