@@ -23,7 +23,7 @@ from typing import Any
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.jobs import start_cluster
 from brainjax.records.runners import Done, Outcome, Setup, Way, Work
-from brainjax.records.station import Parcel, dismiss, versions_here, work_there
+from brainjax.records.station import Parcel, versions_here, work_there
 
 log = logging.getLogger("brainjax")
 
@@ -72,8 +72,6 @@ def run_on_dask(
 
         batch.run(range(len(tasks)), tell)
         batch.run(sorted(killed), done)
-        with contextlib.suppress(Exception):
-            client.run(dismiss)
 
 
 class _Batch:
@@ -206,7 +204,8 @@ def _close(client: Any) -> None:
 def _check_scheduler(client: Any) -> None:
     """Refuses a scheduler of another Dask; its messages would be misread."""
     wanted = metadata.version("distributed")
-    found = client.get_versions()["scheduler"]["packages"]["distributed"]
+    # Of the scheduler alone: a worker that hangs would keep all waiting.
+    found = client.sync(client.scheduler.versions)["packages"]["distributed"]
     if found != wanted:
         raise InputRefusedError(
             f"{_address(client)}: wanted a scheduler of distributed "

@@ -17,6 +17,8 @@ from brainjax.records.runners import Outcome, attempt
 SAME = ("brainjax", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "nilearn")
 """Packages that decide the bytes of a record: the same version on every worker."""
 
+IDLE_S = 60.0
+
 
 class Parcel(NamedTuple):
     """What every task of a run needs, sent once to a worker.
@@ -69,6 +71,7 @@ class _Station:
         self._limit_s = parcel.limit_s
         self._idle: list[Child] = []
         self._open = True
+        self._rest: threading.Timer | None = None
 
     def do(self, task: Any) -> Outcome:
         child = self._take()
@@ -77,6 +80,7 @@ class _Station:
             keep = self._open and child.alive
             if keep:
                 self._idle.append(child)
+            self._rest_later()
         if not keep:
             child.close()
         return outcome
@@ -84,6 +88,20 @@ class _Station:
     def close(self) -> None:
         with _lock:
             self._open = False
+            if self._rest is not None:
+                self._rest.cancel()
+        self._close_idle()
+
+    def _rest_later(self) -> None:
+        """Ends idle Children in a while: nobody says when the caller has ended."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = threading.Timer(IDLE_S, self._close_idle)
+        self._rest.daemon = True
+        self._rest.start()
+
+    def _close_idle(self) -> None:
+        with _lock:
             idle, self._idle = self._idle, []
         for child in idle:
             child.close()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import threading
 import zlib
 from collections.abc import Sequence
@@ -272,7 +273,8 @@ def write_shards(folder: Path, payloads: Sequence[Any]) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file that is either whole or absent, also after a power cut."""
-    half = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.half")
+    # On a shared disk two machines may have processes of the same number.
+    half = path.with_name(f"{path.name}.{secrets.token_hex(6)}.half")
     with half.open("wb") as file:
         file.write(data)
         file.flush()

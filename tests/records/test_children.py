@@ -26,6 +26,13 @@ def child():
     made.close()
 
 
+class TwoWordsError(InputRefusedError):
+    """One that cannot be unpickled."""
+
+    def __init__(self, path: str, got: str):
+        super().__init__(f"{path}: got {got}")
+
+
 def end(code: int) -> None:
     os._exit(code)
 
@@ -158,6 +165,12 @@ def test_killed_from_another_thread(child):
         child.run(time.sleep, 30)
 
 
+def test_one_that_dies_idle_is_seen(child):
+    assert child.alive
+    os.kill(child.run(os.getpid), signal.SIGKILL)
+    assert wait_until(lambda: not child.alive)
+
+
 def test_an_error_of_the_setup_is_raised_here():
     with pytest.raises(InputRefusedError, match="soup"):
         Child(refuse)
@@ -167,8 +180,10 @@ def test_an_error_of_the_setup_is_raised_here():
 
 def test_errors_travel():
     assert portable(ValueError("x")).args == ("x",)
-    missing = portable(MissingExtraError("SimpleITK", "scanner"))
-    assert type(missing) is InputRefusedError
+    assert portable(MissingExtraError("SimpleITK", "scanner")).args[0].endswith("r]'")
+    refused = portable(TwoWordsError("a.nii", "soup"))
+    assert type(refused) is InputRefusedError
+    assert str(refused) == "a.nii: got soup"
     local = type("LocalError", (Exception,), {})
     assert str(portable(local("a\nb"))) == "LocalError: a b"
 

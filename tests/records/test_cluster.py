@@ -42,8 +42,7 @@ def scheduler():
 
     words = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
     with LocalCluster(dashboard_address=":0", **words) as made:
-        # Of a worker that is no process of its own only "inproc://" is listened to.
-        yield made.scheduler_address
+        yield made.scheduler_address  # pyright: ignore[reportAttributeAccessIssue]
     station.dismiss()
 
 
@@ -87,7 +86,8 @@ def dask(folder: Path, workers: int):
             process.wait()
 
 
-def test_bad_tasks_fail_alone(scheduler, tmp_path):
+def test_bad_tasks_fail_alone(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(station, "IDLE_S", 0.5)
     tasks = poisoned(["kill", "hang", "fail"], 9)
     way = Way(scheduler=scheduler, limit_s=1)
     found = run(partial(behave, str(tmp_path)), tasks, way, shared=tmp_path)
@@ -98,6 +98,10 @@ def test_bad_tasks_fail_alone(scheduler, tmp_path):
     assert begun == {n: 2 if word == "kill" else 1 for n, word in tasks}
     pids = {p.read_text().split()[0] for p in tmp_path.iterdir()}
     assert str(os.getpid()) not in pids  # also the worker itself does none
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):  # all rest in the end
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_other_versions_are_refused(scheduler, monkeypatch):
@@ -158,7 +162,8 @@ def test_a_scheduler_without_workers_is_refused(monkeypatch):
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as made,
         pytest.raises(InputRefusedError, match=r"without any for 0\.2 s"),
     ):
-        run(len, ["a"], Way(scheduler=made.scheduler_address))
+        address = made.scheduler_address  # pyright: ignore[reportAttributeAccessIssue]
+        run(len, ["a"], Way(scheduler=address))
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):

@@ -1,0 +1,155 @@
+"""Scans an hour by workers of this machine and through Dask; memory of a worker.
+
+Run:  python benchmarks/throughput.py [--scans FOLDER] [--recipe NAME] [--spacing 2]
+The ways take turns, so that a busy machine slows all alike. Each stages every scan
+anew: reading, checking, preparing, writing the record; starting the processes counts,
+starting Dask's scheduler and workers (two, of one thread each, on this machine) does
+not. Without --scans it makes whole heads of noise first (see prepare.py).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from prepare import machine, write_heads
+from throughput_work import stage_and_measure
+
+from brainjax.records.runners import Outcome, Way, run_tasks
+from brainjax.records.sources import Source, find_sources
+from brainjax.records.staging import Job
+from brainjax.volume.recipe import AnyRecipe, make_recipe
+
+
+@contextlib.contextmanager
+def dask(workers: int) -> Iterator[str]:
+    """Gives the address of a scheduler of this machine that has so many workers."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+
+        def start(program: str, *words: str) -> None:
+            line = [sys.executable, "-m", f"distributed.cli.dask_{program}", *words]
+            process = subprocess.Popen(
+                line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+        note = Path(folder) / "scheduler.json"
+        words = ("--host=127.0.0.1", "--port=0", f"--scheduler-file={note}")
+        start("scheduler", "--no-dashboard", *words)
+        while not note.exists() or not note.read_text().strip().endswith("}"):
+            time.sleep(0.1)
+        address = json.loads(note.read_text())["address"]
+        for _ in range(workers):
+            words = ("--nthreads=1", "--no-dashboard", f"--local-directory={folder}")
+            start("worker", address, *words)
+        _wait_for_workers(address, workers)
+        yield address
+
+
+def _wait_for_workers(address: str, workers: int) -> None:
+    import distributed
+
+    with distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=60)
+
+
+def measure(sources: list[Source], recipe: AnyRecipe, way: Way) -> tuple[float, int]:
+    """Gives the seconds of staging all scans and the most bytes a worker used."""
+    found: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(Path(folder), recipe, None, (), {}, frozenset())
+        began = time.perf_counter()
+        run_tasks(
+            partial(stage_and_measure, job),
+            sources,
+            way,
+            lambda _, outcome: found.append(outcome),
+            shared=Path(folder),
+        )
+        took = time.perf_counter() - began
+    bad = [o.error or o.result.reason for o in found if o.error or o.result.reason]
+    if bad:
+        raise SystemExit(f"wanted good scans, got {bad[0]}")
+    return took, max(outcome.result.peak for outcome in found)
+
+
+def compare(
+    sources: list[Source], recipe: AnyRecipe, ways: dict[str, Way], repeats: int
+) -> dict[str, dict[str, float]]:
+    """Gives scans an hour (median, range) and megabytes a worker, by way."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    peaks = dict.fromkeys(ways, 0)
+    for repeat in range(repeats):
+        for name in list(ways) if repeat % 2 else list(ways)[::-1]:
+            took, peak = measure(sources, recipe, ways[name])
+            rates[name].append(3600 * len(sources) / took)
+            peaks[name] = max(peaks[name], peak)
+    return {
+        name: {
+            "median": round(statistics.median(values)),
+            "low": round(min(values)),
+            "high": round(max(values)),
+            "peak_megabytes": round(peaks[name] / 1e6),
+        }
+        for name, values in rates.items()
+    }
+
+
+def show(found: dict) -> None:
+    """Prints the JSON and a table."""
+    print(json.dumps(found, indent=2))
+    print("\nway              scans/hour  range          MB a worker")
+    for name, row in found["scans_per_hour"].items():
+        span = f"{row['low']}-{row['high']}"
+        print(
+            f"{name:<15}  {row['median']:>10}  {span:<13}  {row['peak_megabytes']:>11}"
+        )
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scans", type=Path, help="a folder of raw scans")
+    parser.add_argument("--recipe", default="canonical")
+    parser.add_argument("--spacing", type=float, help="mm; the recipe's own if absent")
+    parser.add_argument("--count", type=int, default=16, help="scans at the most")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=600, help="seconds a scan")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    options = parser.parse_args()
+    recipe = make_recipe(options.recipe, spacing=options.spacing)
+    with tempfile.TemporaryDirectory() as made, dask(2) as scheduler:
+        if options.scans is None:
+            write_heads(Path(made), options.count)
+        sources = find_sources([options.scans or made])[: options.count]
+        ways = {
+            "1 local worker": Way(1, options.limit),
+            "2 local workers": Way(2, options.limit),
+            "2 Dask workers": Way(2, options.limit, scheduler=scheduler),
+        }
+        found = {
+            "scans": len(sources),
+            "megabytes": round(sum(os.path.getsize(s.path) for s in sources) / 1e6, 1),
+            "recipe": recipe.describe(),
+            "repeats": options.repeats,
+            "machine": machine(),
+            "load_before": round(os.getloadavg()[0], 2),
+            "scans_per_hour": compare(sources, recipe, ways, options.repeats),
+        }
+    show(found)
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""What benchmarks/throughput.py has done in each worker: a module that all can load."""
+
+import os
+import resource
+from typing import NamedTuple
+
+from brainjax.records.sources import Source
+from brainjax.records.staging import Job, stage
+
+
+class Measured(NamedTuple):
+    """One scan: why there is no record of it ("": there is), and by whom it was made.
+
+    peak: bytes that process used at its largest so far.
+    """
+
+    reason: str
+    pid: int
+    peak: int
+
+
+def stage_and_measure(job: Job, source: Source) -> Measured:
+    """Stages a scan; says what its process has needed."""
+    staged = stage(job, source)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Measured(staged.reason if staged.key is None else "", os.getpid(), peak)
