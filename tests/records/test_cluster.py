@@ -10,6 +10,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,9 @@ def scheduler():
     from distributed import LocalCluster
 
     words = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
-    with LocalCluster(dashboard_address=":0", **words) as made:
-        yield made.scheduler_address  # pyright: ignore[reportAttributeAccessIssue]
+    made: Any = LocalCluster(dashboard_address=":0", **words)
+    with made:
+        yield made.scheduler_address
     station.dismiss()
 
 
@@ -158,12 +160,9 @@ def test_a_scheduler_without_workers_is_refused(monkeypatch):
     from distributed import LocalCluster
 
     monkeypatch.setattr(cluster_module, "WORKERS_S", 0.2)
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as made,
-        pytest.raises(InputRefusedError, match=r"without any for 0\.2 s"),
-    ):
-        address = made.scheduler_address  # pyright: ignore[reportAttributeAccessIssue]
-        run(len, ["a"], Way(scheduler=address))
+    made: Any = LocalCluster(n_workers=0, processes=False, dashboard_address=":0")
+    with made, pytest.raises(InputRefusedError, match=r"without any for 0\.2 s"):
+        run(len, ["a"], Way(scheduler=made.scheduler_address))
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):
