@@ -39,8 +39,8 @@ class Measure(NamedTuple):
 MEASURES = {
     "brain_ml": Measure("brain volume", "ml", "both", 50, (600, 2200)),
     "head_ml": Measure("head volume", "ml", "both", 200),
-    "overlap": Measure("overlap with the template", "Dice", "low", 0.02, (0.7, 1)),
-    "metric": Measure("registration metric", "", "low"),
+    "overlap": Measure("overlap with the template", "Dice", "low", 0.05, (0.7, 1)),
+    "metric": Measure("registration metric", "nats", "low", 0.03, (0.2, np.inf)),
     "snr": Measure("signal to noise", "", "low"),
     "cnr": Measure("contrast to noise", "", "low", 0.5),
     "clipped": Measure("saturated in the head", "share", "high", 0.005),
@@ -50,7 +50,7 @@ MEASURES = {
     "cut_off_mm": Measure("brain cut off", "mm", "high", 20, (0, 30)),
     "cut_faces": Measure("faces touched", "", "high", 1),
     "blur": Measure("smoothness", "mm FWHM", "high", 0.2),
-    "efc": Measure("entropy focus criterion", "", "both", 0.02),
+    "efc": Measure("entropy focus criterion", "", "high", 0.02),
 }
 """Measures in the order that tables and pages have them."""
 

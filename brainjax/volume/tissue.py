@@ -84,6 +84,10 @@ def local_noise(
     By second differences of three voxels in line, from which slopes cancel; of their
     sizes the median, which edges of tissue hardly move.
     """
+    if not brain.any():
+        return None
+    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    voxels, brain = voxels[box], brain[box]
     found = []
     for axis in range(3):
         first, middle, last = _in_line(axis, 3)

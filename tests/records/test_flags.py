@@ -69,9 +69,9 @@ def test_both_sides_of_a_volume_are_flagged_and_limits_need_no_other_scan():
     assert flags[1][0].startswith("brain_ml 700 (z -")
     assert flags[2][0].startswith("brain_ml 2310 (limit 2200, z ")
     assert flag(scans[2:3]) == [("brain_ml 2310 (limit 2200)",)]
-    assert flag([{"overlap": 0.52, "cut_off_mm": 55.0}]) == [
-        ("overlap 0.52 (limit 0.7)", "cut_off_mm 55 (limit 30)")
-    ]
+    lost = {"overlap": 0.52, "metric": 0.08, "cut_off_mm": 55.0}
+    wanted = ("overlap 0.52 (limit 0.7)", "metric 0.08 (limit 0.2)")
+    assert flag([lost]) == [(*wanted, "cut_off_mm 55 (limit 30)")]
 
 
 def test_sequences_are_held_against_their_own():
