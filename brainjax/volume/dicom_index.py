@@ -13,23 +13,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.volume.dicom_elements import looks_like_dicom, quietly
+from brainjax.volume.dicom_groups import Group, split_series
 from brainjax.volume.dicom_header import (
     Header,
-    Image,
     Plane,
-    looks_like_dicom,
-    quietly,
     read_header,
 )
 from brainjax.volume.dicom_sequence import Guess, guess_sequence
 from brainjax.volume.folders import walk
 
 log = logging.getLogger("brainjax")
+
+MIN_SLICES = 8
+"""A volume has at least so many slices."""
 
 PSEUDONYM_KEY = "BRAINJAX_PSEUDONYM_KEY"
 """Variable of the environment: whoever has not this key cannot test a patient's id."""
@@ -38,9 +38,8 @@ _NOT_DICOM = (
     *(".nii", ".nii.gz", ".json", ".csv", ".tsv", ".txt", ".md", ".png", ".jpg"),
     *(".pdf", ".html", ".zip", ".gz", ".py", ".log", ".bval", ".bvec", ".mat", ".xml"),
 )
+_NO_IMAGE = "no image"
 _NO_PATIENT = re.compile(r"(anon\w*|unknown|none|n/?a|x+|0*|patient|subject|test)?")
-_SAME_DIRECTION = 1e-3
-_SAME_PLACE_MM = 0.01
 
 
 class Series(NamedTuple):
@@ -79,13 +78,6 @@ class Index(NamedTuple):
     damaged: tuple[str, ...]
 
 
-class _Group(NamedTuple):
-    header: Header
-    images: tuple[Image, ...]
-    identity: str
-    fault: str | None
-
-
 def index_folder(folder: str | Path) -> list[Series]:
     """Gives the volumes under a folder, sorted by subject, study and series number.
 
@@ -116,108 +108,67 @@ def index_files(files: Sequence[Path]) -> Index:
 
 @lru_cache(maxsize=4)
 def _index(marks: tuple[tuple[str, int, int], ...], key: str) -> Index:
-    headers, damaged, without_image = [], [], 0
+    by_series, damaged, without_image = defaultdict(list), [], 0
+    pool: dict = {}
     with quietly():
         for name, *_ in marks:
-            try:
-                header = read_header(name)
-            except MissingExtraError:
-                raise
-            except InputRefusedError as error:
-                log.warning("%s", error)
-                damaged.append(name)
-                continue
-            if header is None:
+            header = _read(name)
+            if isinstance(header, Header):
+                by_series[header.series].append(_pooled(header, pool))
+            elif header == _NO_IMAGE:
                 without_image += 1
             else:
-                headers.append(header)
-    by_series = defaultdict(list)
-    for header in headers:
-        by_series[header.series].append(header)
-    groups = [group for one in by_series.values() for group in _groups(one)]
+                log.warning("%s", header)
+                damaged.append(name)
+    groups = [group for one in by_series.values() for group in split_series(one)]
     return Index(_named(groups, damaged, key), without_image, tuple(damaged))
 
 
-def _groups(headers: list[Header]) -> list[_Group]:
-    """Splits one series into what can be one volume each."""
-    faults = sorted(
-        (header.file, header.fault) for header in headers if header.fault is not None
-    )
-    fault = "{}: {}".format(*faults[0]) if faults else None
-    at = {header.file: header for header in headers}
-    images = [image for header in headers for image in header.images]
-    parts = defaultdict(list)
-    names = _directions(images)
-    for image in images:
-        direction = names[image.orientation]
-        parts[repr((image.grid, direction, image.kind))].append(image)
-    groups = []
-    for kind, members in sorted(parts.items()):
-        for repeat, volume in _repeats(members):
-            ordered = tuple(sorted(volume, key=_place))
-            identity = _identity(headers[0].series, kind, repeat)
-            header = at[ordered[0].plane.file]
-            groups.append(_Group(header, ordered, identity, fault))
-    if not groups:
-        header = min(headers, key=lambda h: h.file)
-        groups = [_Group(header, (), _identity(header.series), fault)]
-    return groups
+def _read(name: str) -> Header | str:
+    """Gives the header of a file, or a line that says why there is none."""
+    try:
+        return read_header(name) or _NO_IMAGE
+    except MissingExtraError:
+        raise
+    except InputRefusedError as error:
+        return str(error)
+    except Exception as error:  # sequences in a header nest what they like
+        kind = type(error).__name__
+        return f"{name}: wanted a DICOM header, got a damaged one ({kind})"
 
 
-def _identity(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _pooled(header: Header, pool: dict) -> Header:
+    """Gives the header with what others have too held once: there may be millions."""
 
+    def one(value: Any, key: Any = None) -> Any:
+        return pool.setdefault(value if key is None else key, value)
 
-def _directions(images: list[Image]) -> dict[tuple, tuple]:
-    """Gives the same name to directions that differ by rounding only."""
-    names: dict[tuple, tuple] = {}
-    for direction in sorted({image.orientation for image in images}):
-        near = (
-            name
-            for name in names.values()
-            if np.abs(np.subtract(name, direction)).max() < _SAME_DIRECTION
+    images = tuple(
+        image._replace(
+            grid=one(image.grid),
+            orientation=one(image.orientation),
+            kind=one(image.kind),
+            repeats=one(image.repeats),
         )
-        names[direction] = next(near, direction)
-    return {direction: tuple(np.round(name, 3)) for direction, name in names.items()}
+        for image in header.images
+    )
+    facts = one(header.facts, repr(header.facts))
+    texts = {name: one(getattr(header, name)) for name in ("series", "study", "words")}
+    return header._replace(
+        images=images,
+        facts=facts,
+        timing=one(header.timing),
+        image_type=one(header.image_type),
+        patient=one(header.patient),
+        order=one(header.order),
+        **texts,
+    )
 
 
-def _place(image: Image) -> tuple:
-    """Orders planes along their normal, and repeated ones by what they are."""
-    return (height(image.orientation, image.plane.position), image.repeats)
-
-
-def height(orientation: tuple, position: tuple) -> float:
-    """Gives how far a plane lies along the normal of its rows and columns, in mm."""
-    normal = np.cross(orientation[:3], orientation[3:])
-    return round(float(normal @ np.asarray(position)), 4)
-
-
-def _repeats(images: list[Image]) -> list[tuple[str, list[Image]]]:
-    """Splits planes that lie in one place by the first thing that separates them.
-
-    Where nothing does they stay together: copies, or a fault that reading finds.
-    """
-    if not _collide(images):
-        return [("", images)]
-    places = len({_place(image)[0] for image in images})
-    for which in range(len(images[0].repeats)):
-        parts = defaultdict(list)
-        for image in images:
-            parts[image.repeats[which]].append(image)
-        alike = min(map(len, parts.values())) >= 0.5 * places
-        if len(parts) > 1 and alike and not any(map(_collide, parts.values())):
-            return [(f"{which} {value}", part) for value, part in sorted(parts.items())]
-    return [("", images)]
-
-
-def _collide(images: list[Image]) -> bool:
-    heights = np.sort([_place(image)[0] for image in images])
-    return bool((np.diff(heights) < _SAME_PLACE_MM).any())
-
-
-def _named(groups: list[_Group], damaged: list[str], key: str) -> tuple[Series, ...]:
+def _named(groups: list[Group], damaged: list[str], key: str) -> tuple[Series, ...]:
     """Gives each group its name, which depends on what else lies in its folder."""
-    guesses = [_guess(group, groups) for group in groups]
+    scouts = _scouts(groups)
+    guesses = [_guess(group.header, scouts) for group in groups]
     files = [_files(group) for group in groups]
     taken: Counter = Counter()
     for guess, names in zip(guesses, files, strict=True):
@@ -238,7 +189,7 @@ def _named(groups: list[_Group], damaged: list[str], key: str) -> tuple[Series, 
     return tuple(series)
 
 
-def _files(group: _Group) -> tuple[str, ...]:
+def _files(group: Group) -> tuple[str, ...]:
     files = dict.fromkeys(image.plane.file for image in group.images)
     return tuple(files) or (group.header.file,)
 
@@ -249,13 +200,23 @@ def _beside(names: tuple, damaged: list[str]) -> tuple[str, ...]:
     return tuple(sorted(f for f in damaged if os.path.dirname(f) in folders))
 
 
-def _guess(group: _Group, groups: list[_Group]) -> Guess:
-    header = group.header
+def _scouts(groups: list[Group]) -> set[str]:
+    """Gives the series of a few slices each in three directions or more."""
+    parts = defaultdict(list)
+    for group in groups:
+        parts[group.header.series].append(group.images)
+    return {
+        series
+        for series, volumes in parts.items()
+        if max(map(len, volumes)) < MIN_SLICES
+        and len({images[0].orientation for images in volumes if images}) > 2
+    }
+
+
+def _guess(header: Header, scouts: set[str]) -> Guess:
     if header.modality != "MR":
         return Guess(None, header.modality or "no modality")
-    series = [g for g in groups if g.header.series == header.series]
-    directions = {g.images[0].orientation for g in series if g.images}
-    if len(directions) > 2 and max(len(g.images) for g in series) < 8:
+    if header.series in scouts:
         return Guess(None, "localiser")
     return guess_sequence(
         header.words,
@@ -267,7 +228,7 @@ def _guess(group: _Group, groups: list[_Group]) -> Guess:
 
 
 def _series(
-    group: _Group,
+    group: Group,
     guess: Guess,
     name: str,
     folder: str,

@@ -169,7 +169,8 @@ def identify(data: Dataset) -> Dataset:
         *("RequestedProcedureDescription", "ContrastBolusAgent", "SequenceName"),
         *("Manufacturer", "BodyPartExamined", "DeviceSerialNumber"),
     ):
-        setattr(data, keyword, NAME)
+        code = keyword == "BodyPartExamined"
+        setattr(data, keyword, NAME.upper() if code else NAME)
     data.SeriesDescription = f"t1_mprage {NAME}"
     block = data.private_block(0x0029, "MADE FOR A TEST", create=True)
     block.add_new(0x10, "LO", NAME)
