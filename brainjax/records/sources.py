@@ -12,7 +12,7 @@ from brainjax.anatomy import sequence_name
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.tables import DELIMITERS, find_column, need_column, read_table
 from brainjax.volume.dicom import find_series, is_dicom
-from brainjax.volume.dicom_index import Index, Series, find_dicom, index_files
+from brainjax.volume.dicom_index import Index, Series, index_files
 from brainjax.volume.folders import walk
 
 log = logging.getLogger("brainjax")
@@ -161,7 +161,7 @@ def _walk_folder(folder: Path) -> Iterator[Source]:
 def _index(folder: Path, files: Sequence[Path], *, optional: bool) -> Index:
     """Gives the DICOM volumes among files, and says what is no scan of them."""
     try:
-        index = index_files(find_dicom(files))
+        index = index_files(files)
     except MissingExtraError as error:
         if not optional:
             raise

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,23 +87,24 @@ def index_folder(folder: str | Path) -> list[Series]:
     Raises:
       MissingExtraError: there are DICOM files, and pydicom is not installed.
     """
-    return list(index_files(find_dicom(walk(folder))).series)
+    return list(index_files(walk(folder)).series)
 
 
-def find_dicom(files: Iterable[Path]) -> list[Path]:
-    """Gives those files that are DICOM by content, whatever their names end in."""
-    return [
-        file
-        for file in files
-        if not file.name.lower().endswith(_NOT_DICOM) and looks_like_dicom(file)
-    ]
+def index_files(files: Iterable[Path]) -> Index:
+    """Gives the volumes of those files that are DICOM; headers are read, no pixels."""
+    marks = [mark for file in files if (mark := _mark(file)) is not None]
+    return _index(tuple(marks), os.environ.get(PSEUDONYM_KEY, ""))
 
 
-def index_files(files: Sequence[Path]) -> Index:
-    """Gives the volumes of DICOM files; headers are read, pixels are not."""
-    stats = [(str(file), os.stat(file)) for file in files]
-    marks = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-    return _index(marks, os.environ.get(PSEUDONYM_KEY, ""))
+def _mark(file: Path) -> tuple[str, int, int] | None:
+    """Gives what changes when a file does; None of one that is gone or no DICOM."""
+    if file.name.lower().endswith(_NOT_DICOM):
+        return None
+    try:
+        stat = os.stat(file)
+    except OSError:  # a link to nothing
+        return None
+    return str(file), stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=4)
@@ -112,6 +113,8 @@ def _index(marks: tuple[tuple[str, int, int], ...], key: str) -> Index:
     pool: dict = {}
     with quietly():
         for name, *_ in marks:
+            if not looks_like_dicom(name):
+                continue
             header = _read(name)
             if isinstance(header, Header):
                 by_series[header.series].append(_pooled(header, pool))

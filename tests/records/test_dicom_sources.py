@@ -7,8 +7,18 @@ import pytest
 
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.sources import Source, find_sources, header_labels
+from brainjax.records.store import encode_record
+from brainjax.volume.recipe import make_recipe, prepare_volume
 from tests.volume import scans
-from tests.volume.dicoms import STUDY, make_slices, save, save_all, write_series
+from tests.volume.dicoms import (
+    NAME,
+    STUDY,
+    identify,
+    make_slices,
+    save,
+    save_all,
+    write_series,
+)
 
 SMALL = scans.body()[:, :, ::3]
 
@@ -130,9 +140,21 @@ def test_links_that_go_round_end(export):
     assert len(find_sources([export])) == 2
 
 
+def test_no_name_goes_into_a_record(tmp_path, caplog, capfd):
+    slices = [identify(data) for data in make_slices(scans.body(), scans.affine())]
+    folder = save_all(slices, tmp_path / "in")
+    assert any(NAME.encode() in file.read_bytes() for file in folder.iterdir())
+    (source,) = find_sources([tmp_path])
+    volume = prepare_volume(source.path, make_recipe(spacing=8.0))
+    record = encode_record(volume.codes, {"provenance": volume.provenance})
+    said = "".join([repr(source), caplog.text, *capfd.readouterr()])
+    for text in (said, record.decode("latin-1")):
+        assert NAME.lower() not in text.lower()
+        assert STUDY not in text
+
+
 def test_a_slice_file_alone_is_no_scan(tmp_path):
     affine = scans.affine()
     file = save(make_slices(SMALL, affine)[0], tmp_path / "one.dcm")
     with pytest.raises(InputRefusedError, match="wanted at least 8 slices, got 1"):
         find_sources([file])
-    save_all(make_slices(SMALL, affine), tmp_path / "in")
