@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from prepare import machine, write_heads
 from throughput_work import stage_and_measure
@@ -63,8 +64,16 @@ def _wait_for_workers(address: str, workers: int) -> None:
         client.wait_for_workers(workers, timeout=60)
 
 
-def measure(sources: list[Source], recipe: AnyRecipe, way: Way) -> tuple[float, int]:
-    """Gives the seconds of staging all scans and the most bytes a worker used."""
+class Run(NamedTuple):
+    """One way's turn: scans an hour, processor seconds a scan, most bytes a worker."""
+
+    rate: float
+    cpu_s: float
+    peak: int
+
+
+def measure(sources: list[Source], recipe: AnyRecipe, way: Way) -> Run:
+    """Stages all scans into an empty folder."""
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Path(folder), recipe, None, (), {}, frozenset())
@@ -80,40 +89,44 @@ def measure(sources: list[Source], recipe: AnyRecipe, way: Way) -> tuple[float, 
     bad = [o.error or o.result.reason for o in found if o.error or o.result.reason]
     if bad:
         raise SystemExit(f"wanted good scans, got {bad[0]}")
-    return took, max(outcome.result.peak for outcome in found)
+    return Run(
+        3600 * len(sources) / took,
+        statistics.fmean(outcome.result.cpu_s for outcome in found),
+        max(outcome.result.peak for outcome in found),
+    )
 
 
 def compare(
     sources: list[Source], recipe: AnyRecipe, ways: dict[str, Way], repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Gives scans an hour (median, range) and megabytes a worker, by way."""
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    peaks = dict.fromkeys(ways, 0)
+    """Gives the summary of each way."""
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
     for repeat in range(repeats):
         for name in list(ways) if repeat % 2 else list(ways)[::-1]:
-            took, peak = measure(sources, recipe, ways[name])
-            rates[name].append(3600 * len(sources) / took)
-            peaks[name] = max(peaks[name], peak)
+            runs[name].append(measure(sources, recipe, ways[name]))
+    return {name: summary(turns) for name, turns in runs.items()}
+
+
+def summary(turns: list[Run]) -> dict[str, float]:
+    """Gives the medians of a way's turns, and the range of its rate."""
+    rates = [turn.rate for turn in turns]
     return {
-        name: {
-            "median": round(statistics.median(values)),
-            "low": round(min(values)),
-            "high": round(max(values)),
-            "peak_megabytes": round(peaks[name] / 1e6),
-        }
-        for name, values in rates.items()
+        "median": round(statistics.median(rates)),
+        "low": round(min(rates)),
+        "high": round(max(rates)),
+        "cpu_seconds": round(statistics.median(turn.cpu_s for turn in turns), 2),
+        "peak_megabytes": round(max(turn.peak for turn in turns) / 1e6),
     }
 
 
 def show(found: dict) -> None:
     """Prints the JSON and a table."""
     print(json.dumps(found, indent=2))
-    print("\nway              scans/hour  range          MB a worker")
+    print("\nway              scans/hour  range        CPU s/scan  MB a worker")
     for name, row in found["scans_per_hour"].items():
         span = f"{row['low']}-{row['high']}"
-        print(
-            f"{name:<15}  {row['median']:>10}  {span:<13}  {row['peak_megabytes']:>11}"
-        )
+        cells = f"{row['median']:>10}  {span:<11}  {row['cpu_seconds']:>10.2f}"
+        print(f"{name:<15}  {cells}  {row['peak_megabytes']:>11}")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import time
 from typing import NamedTuple
 
 from brainjax.records.sources import Source
@@ -12,15 +13,21 @@ class Measured(NamedTuple):
     """One scan: why there is no record of it ("": there is), and by whom it was made.
 
     peak: bytes that process used at its largest so far.
+    cpu_s: processor seconds, which a busy machine stretches less than the clock's.
     """
 
     reason: str
     pid: int
     peak: int
+    cpu_s: float
 
 
 def stage_and_measure(job: Job, source: Source) -> Measured:
     """Stages a scan; says what its process has needed."""
+    began = time.process_time()
     staged = stage(job, source)
+    cpu_s = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measured(staged.reason if staged.key is None else "", os.getpid(), peak)
+    return Measured(
+        staged.reason if staged.key is None else "", os.getpid(), peak, cpu_s
+    )
