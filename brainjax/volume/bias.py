@@ -13,7 +13,7 @@ from scipy import ndimage, sparse
 from brainjax.errors import InputRefusedError
 from brainjax.volume.space import Grid, resample, whole_grid
 
-LEVELS = 4
+LEVELS = 3
 ROUNDS = 50
 TOLERANCE = 1e-3
 """Change of the field's coefficient of variation that ends a level."""
