@@ -106,7 +106,7 @@ def number(data: Any, keyword: str, count: int = 1) -> tuple[float, ...] | None:
     try:
         value = data.get(keyword)
         values = value if count > 1 else (value,)
-        found = tuple(float(v) for v in values)
+        found = tuple(float(v) + 0.0 for v in values)  # -0 and 0 are one
     except Exception:  # absent, empty or no number
         return None
     return found if len(found) == count and all(map(math.isfinite, found)) else None

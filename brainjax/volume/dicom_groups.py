@@ -35,16 +35,26 @@ def split_series(headers: list[Header]) -> list[Group]:
         direction = names[image.orientation]
         parts[repr((image.grid, direction, image.kind))].append(image)
     groups = []
-    for kind, members in sorted(parts.items()):
-        for repeat, volume in _repeats(members):
+    for _, members in sorted(parts.items()):
+        for volume in _repeats(members):
             ordered = tuple(sorted(volume, key=_place))
-            identity = _identity(headers[0].series, kind, repeat)
+            identity = _identity(headers[0].series, *_marks(volume))
             header = at[ordered[0].plane.file]
             groups.append(Group(header, ordered, identity, fault))
     if not groups:
         header = min(headers, key=lambda h: h.file)
         groups = [Group(header, (), _identity(header.series), fault)]
     return groups
+
+
+def _marks(images: list[Image]) -> tuple[str, ...]:
+    """Gives what tells a volume from others of its series, of its own planes alone.
+
+    So it is the same whichever folder above the files is searched.
+    """
+    direction = min(image.orientation for image in images)
+    repeats = sorted({image.repeats for image in images})
+    return repr((images[0].grid, images[0].kind, direction)), repr(repeats)
 
 
 def _identity(*parts: str) -> str:
@@ -75,13 +85,13 @@ def height(orientation: tuple, position: tuple) -> float:
     return round(float(normal @ np.asarray(position)), 4)
 
 
-def _repeats(images: list[Image]) -> list[tuple[str, list[Image]]]:
+def _repeats(images: list[Image]) -> list[list[Image]]:
     """Splits planes that lie in one place by the first thing that separates them.
 
     Where nothing does they stay together: copies, or a fault that reading finds.
     """
     if not _collide(images):
-        return [("", images)]
+        return [images]
     places = len({_place(image)[0] for image in images})
     for which in range(len(images[0].repeats)):
         parts = defaultdict(list)
@@ -89,8 +99,8 @@ def _repeats(images: list[Image]) -> list[tuple[str, list[Image]]]:
             parts[image.repeats[which]].append(image)
         alike = min(map(len, parts.values())) >= 0.5 * places
         if len(parts) > 1 and alike and not any(map(_collide, parts.values())):
-            return [(f"{which} {value}", part) for value, part in sorted(parts.items())]
-    return [("", images)]
+            return [part for _, part in sorted(parts.items())]
+    return [images]
 
 
 def _collide(images: list[Image]) -> bool:

@@ -38,7 +38,7 @@ IMAGE_CLASSES = re.compile(
 )
 """Radiographs, CT, MR, PET and so on: series that are named when left out."""
 
-DICOMDIR = "1.2.840.10008.1.3.10"
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -108,9 +108,10 @@ def read_header(path: str | Path) -> Header | None:
         raise
     sop_class = text_of(data, "SOPClassUID")
     if not text_of(data, "SeriesInstanceUID") or not sop_class:
-        if text_of(data.file_meta, "MediaStorageSOPClassUID") in ("", DICOMDIR):
-            return None
-        raise InputRefusedError(f"{path}: wanted a DICOM header, got a damaged one")
+        stated = sop_class or text_of(data.file_meta, "MediaStorageSOPClassUID")
+        if has_preamble(path) and (not stated or stated.startswith(MR_IMAGE)):
+            raise InputRefusedError(f"{path}: wanted a DICOM header, got a damaged one")
+        return None
     modality = text_of(data, "Modality").upper()
     secondary = sop_class.startswith(SECONDARY)
     if not secondary and not IMAGE_CLASSES.fullmatch(sop_class):

@@ -156,6 +156,10 @@ def test_what_is_no_dicom_is_passed_over(tmp_path):
     capture.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     without(capture, "ImagePositionPatient")
     save(capture, series / "capture")
+    mute = make_slices(scans.body(), AFFINE)[0]
+    mute.SOPClassUID = capture.SOPClassUID
+    without(mute, "SeriesInstanceUID")
+    save(mute, series / "mute")
     assert read_series(series).sha256 == wanted.sha256
 
 

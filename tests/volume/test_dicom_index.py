@@ -28,7 +28,8 @@ def test_a_folder_with_one_volume_has_its_name(tmp_path):
 
 
 def test_series_in_one_folder_are_told_apart_by_what_is_in_them(tmp_path):
-    other = {"SeriesInstanceUID": f"{STUDY}.2", "SeriesDescription": "t2_tse_tra"}
+    other: dict = {"SeriesInstanceUID": f"{STUDY}.2", "SeriesDescription": "t2_tse_tra"}
+    other["SeriesNumber"] = 4
     folder = tmp_path / "in"
     first, second = BODY, BODY[::-1]
     slices = make_slices(first, AFFINE) + make_slices(second, AFFINE, **other)
@@ -62,6 +63,23 @@ def test_one_series_that_is_two_volumes_is_split(elements, tmp_path):
     assert {np.array_equal(f, BODY) for f in found} == {True, False}
     hashes = {read_series(s.name).sha256 for s in series}
     assert len(hashes) == 2
+
+
+def test_a_name_is_the_same_from_any_folder_above(tmp_path):
+    """Parts of one series in two folders, their directions alike up to rounding."""
+    for number, turn in enumerate(("0.00001", "-0")):
+        slices = make_slices(
+            BODY, AFFINE, EchoTime=10.0 * number, AcquisitionNumber=number
+        )
+        twins = make_slices(BODY, AFFINE, EchoTime=99.0, AcquisitionNumber=number)
+        for k, data in enumerate(slices + twins):
+            data.ImageOrientationPatient = ["-1", turn, "0", "0", "-1", "0"]
+            data.SOPInstanceUID = f"1.{number + 2}.{k}"
+        save_all(slices + twins, tmp_path / "in" / str(number))
+    names = [series.name for series in index_folder(tmp_path)]
+    assert len(set(names)) == 4
+    for name in names:
+        assert read_series(name).stored.shape == BODY.shape
 
 
 def test_odd_and_even_slices_of_two_acquisitions_are_one_volume(tmp_path):
