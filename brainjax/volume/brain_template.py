@@ -41,8 +41,12 @@ SHARPNESS = 60.0
 STRANGE = 9.0
 """Squared deviation from which a value counts as strange, no matter how strange."""
 
-FALL = 0.2
-"""Share of the fall from cortex to bone that is left at the surface."""
+FALL, FALL_BRIGHT = 0.2, 0.5
+"""Share of the fall to the bone that is left at the surface: of one from dark fluid,
+which adds little to the bone, and of one from fluid that outshines the brain (T2w)."""
+
+BRIGHT = 0.4
+"""Rise from the brain to the fluid, as a share of the fall, that is surely one."""
 
 ROOF_MM, SOFT_MM = 0.0, 20.0
 """Points above this height of the template lie under the skull's roof; how sharply."""
@@ -177,7 +181,7 @@ def _shift(
 def _to_bone(
     windows: Float64[np.ndarray, "n w"],
 ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """Gives mm outwards to where FALL of the fall is left, and how deep the fall is."""
+    """Gives mm outwards to where enough has fallen, and how deep the whole fall is."""
     fine = np.arange(-6, 6.01, 0.25)
     values = _interpolated(windows, fine + WINDOW_MM)
     near = (fine >= -2) & (fine <= 5)
@@ -185,6 +189,8 @@ def _to_bone(
     darkest = np.take_along_axis(values, bone, axis=1)
     before = np.arange(len(fine)) <= bone
     fall = np.where(before, values, -np.inf).max(1, keepdims=True) - darkest
-    above = before & (values >= darkest + FALL * fall)
+    rise = (fall + darkest - values[:, :1]) / np.maximum(fall, 1e-6)
+    left = FALL + (FALL_BRIGHT - FALL) * np.clip(rise / BRIGHT, 0, 1)
+    above = before & (values >= darkest + left * fall)
     last = len(fine) - 1 - above[:, ::-1].argmax(1)
     return np.clip(fine[last], -2, 2), fall[:, 0]
