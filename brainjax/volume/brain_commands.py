@@ -54,13 +54,12 @@ COMMANDS = {
             *("-i", "{scan}", "-o", "{brain}", "-device", "cpu"),
             *("--disable_tta", "--save_bet_mask"),
         ),
-        # Version 2 writes the one, version 1 the other.
-        masks=("brain_bet.nii.gz", "brain_mask.nii.gz"),
-        get="pip install hd-bet",
+        masks=("brain_bet.nii.gz",),
+        get="pip install 'hd-bet>=2'",
     ),
     "deepbet": Command(
         programs=("deepbet-cli",),
-        words=("-i", "{scan}", "-o", "{brain}", "-m", "{mask}", "-d", "cpu"),
+        words=("-i", "{scan}", "-o", "{brain}", "-m", "{mask}", "--no_gpu"),
         masks=("mask.nii.gz",),
         get="pip install deepbet",
         module="deepbet",

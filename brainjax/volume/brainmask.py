@@ -141,7 +141,7 @@ def compare(
         for here, there in (borders, borders[::-1])
     ]
     far = float(np.percentile(np.concatenate(distances), 95))
-    return Agreement(2 * both / total, far, ml)
+    return Agreement(float(2 * both / total), far, ml)
 
 
 def voxel_ml(affine: Matrix) -> float:
