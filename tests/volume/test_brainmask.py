@@ -1,8 +1,9 @@
 """Brain masks: the template's fitted to a head, other people's commands, agreement."""
 
-import os
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -121,13 +122,21 @@ def test_a_command_that_hangs_is_ended_with_all_it_started(program, tmp_path):
         time.sleep(60)
         """,
     )
-    with pytest.raises(InputRefusedError, match="no end within 1 s"):
-        find_by_command("synthstrip", SCAN, affine(), limit_s=1)
-    state = "Z"
-    if os.path.exists(f"/proc/{note.read_text()}/stat"):
-        with open(f"/proc/{note.read_text()}/stat") as file:
-            state = file.read().rsplit(")", 1)[1].split()[0]
-    assert state == "Z"
+    with pytest.raises(InputRefusedError, match="no end within 3 s"):
+        find_by_command("synthstrip", SCAN, affine(), limit_s=3)
+    # A killed process takes a moment to be gone.
+    until = time.monotonic() + 10
+    while runs(int(note.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not runs(int(note.read_text()))
+
+
+def runs(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
 
 
 def test_a_package_serves_where_its_command_is_absent(tmp_path, monkeypatch):
@@ -219,7 +228,7 @@ def test_a_bent_brain_is_found_in_every_contrast(contrast, surface):
     found = find_by_template(head.astype(np.float32), surface.affine, identity)
     before = compare(surface.depth < 0, depth < 0, (2.0, 2.0, 2.0))
     after = compare(found, depth < 0, (2.0, 2.0, 2.0))
-    assert before.dice < 0.96
+    assert before.dice < 0.95
     assert after.dice > 0.97
 
 
