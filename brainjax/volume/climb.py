@@ -18,13 +18,15 @@ from brainjax.volume.mutual import (
 from brainjax.volume.scan import spacing_of
 from brainjax.volume.space import grid_affine, resample, whole_grid
 
-LEVELS_MM = (6.0, 4.0, 2.0)
-POINTS_MM = (9.0, 5.0, 3.0)
-ROUNDS = (12, 12, 16)
+LEVELS_MM = (10.0, 6.0, 4.0, 2.0)
+POINTS_MM = (10.0, 9.0, 5.0, 3.0)
+ROUNDS = (8, 8, 12, 16)
 
-STARTS = 40
-KEPT = (10, 4, 1)
-"""Of all starts so many of the best are climbed from; so many at each level."""
+COARSE = 2
+"""Levels at which climbs begin: what leads the one astray is not there at the other."""
+
+KEPT = (20, 8, 1)
+"""So many of the best are climbed from at each level after the first."""
 
 DISTINCT_MM = 4.0
 """Matrices that lay all points nearer to each other than this are one."""
@@ -32,7 +34,7 @@ DISTINCT_MM = 4.0
 SCALE = 0.93
 """The template is larger than most brains: by so much at the start."""
 
-STIFFNESS = (1.0, 0.5, 0.1)
+STIFFNESS = (1.0, 1.0, 0.5, 0.1)
 """Of the pull towards a brain of SCALE without shear at each level: nats a squared
 strain. Coarse images of a head have other things of a brain's outline."""
 
@@ -80,23 +82,31 @@ FREE = _basis("all")
 
 
 def climb_levels(
-    levels: list[Level], pyramid: list[Image], starts: list, basis: np.ndarray
+    levels: list[Level], pyramid: list[Image], starts: list[list], bases: tuple
 ) -> tuple[Float64[np.ndarray, "4 4"], float]:
-    """Gives the best matrix and its metric: many starts, fewer and finer climbs."""
-    still, first = levels[0].still, RIGID if basis is RIGID else SIMILAR
-    moving = make_moving(*pyramid[0], _range(pyramid[0].voxels))
-    found = [(measure(still, moving, start), start) for start in starts]
-    found = [
-        _climb(levels[0], moving, start, first)
-        for _, start in _best(found, STARTS, still)
-    ]
-    for level, image, count in zip(levels, pyramid, KEPT, strict=True):
+    """Gives the best matrix and its metric: many starts (a list a turn), few ends."""
+    found = []
+    for level, image in zip(levels[:COARSE], pyramid, strict=False):
+        found += _begin(level, image, starts)
+    rest = zip(levels[1:], pyramid[1:], bases, KEPT, strict=True)
+    for level, image, basis, count in rest:
         found = [_measured(level.still, image, matrix) for _, matrix in found]
         best = _best(found, count, level.still)
         moving = make_moving(*image, _limits(image, level.still, best[0][1]))
         found = [_climb(level, moving, start, basis) for _, start in best]
     value, matrix = found[0]
     return matrix, round(float(value), 6)
+
+
+def _begin(level: Level, image: Image, starts: list[list]) -> list:
+    """Climbs from the first and the best start of each turn."""
+    moving, found = make_moving(*image, _range(image.voxels)), []
+    for turn in starts:
+        scored = [(measure(level.still, moving, start), start) for start in turn]
+        some = [turn[0], max(scored, key=lambda pair: pair[0])[1]]
+        some = some[:1] if some[1] is some[0] else some
+        found += [_climb(level, moving, start, RIGID) for start in some]
+    return found
 
 
 def _measured(

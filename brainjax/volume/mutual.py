@@ -9,7 +9,7 @@ expected square of a point's pull, which is never negative.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float, Float32, Float64, Int32
 from scipy import ndimage
 
 BINS = 32
@@ -68,7 +68,7 @@ def make_moving(
 
 
 def spread(
-    values: Float32[np.ndarray, "n"], count: int
+    values: Float[np.ndarray, "n"], count: int
 ) -> tuple[Int32[np.ndarray, "2 n"], Float32[np.ndarray, "2 n"]]:
     """Gives the two classes of `count` beside each value (0 to 1) and their shares."""
     at = np.clip(values, 0, 1) * np.float32(count - 1)
@@ -96,8 +96,10 @@ def measure_slope(still: Still, moving: Moving, matrix: np.ndarray) -> Score:
     joint = _joint(still, valid, values)
     ratio = _log_ratio(joint)
     overlap = valid.size / total
-    # How the log ratio changes with a point's value, by class and bin.
-    change = np.diff(ratio, axis=1)
+    # How the sum changes with a point's value, by class and bin: as its share is
+    # smoothed over bins, so is what it is worth.
+    worth = ndimage.gaussian_filter1d(ratio, SMOOTH_BINS, axis=1, mode="nearest")
+    change = np.diff(worth, axis=1)
     classes, shares = still.classes[:, valid], still.shares[:, valid]
     bins = np.minimum(values.astype(np.int32), BINS - 2)
     pull = (shares * change[classes, bins]).sum(0)

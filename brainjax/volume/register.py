@@ -22,6 +22,7 @@ from brainjax.volume.climb import (
     RIGID,
     ROUNDS,
     SCALE,
+    SIMILAR,
     STIFFNESS,
     Level,
     climb_levels,
@@ -34,7 +35,11 @@ from brainjax.volume.template import CENTRE_MM, Template, load_template
 
 KINDS = ("affine", "rigid")
 
-BAND_MM = (8.0, 4.0, 3.0)
+TO_TEMPLATE = (SIMILAR, FREE, FREE)
+"""What may change at each level but the first, after a rigid climb from each start: a
+coarse brain that may grow from anywhere takes the whole head."""
+
+BAND_MM = (8.0, 8.0, 4.0, 3.0)
 """How far round the template's brain it counts that there is no brain, at each level.
 
 Far at first: it tells a brain from a head. Near at last: how much fluid lies round a
@@ -42,7 +47,12 @@ brain, which T2w shows as bright as that in it, must not change its size.
 """
 
 TURNS_DEGREES = (-24.0, 0.0, 24.0)
-SHIFTS_MM = (-18.0, 0.0, 18.0)
+SHIFTS_MM = (0.0, -18.0, 18.0)
+"""About each axis and along it at the start; none comes first."""
+
+DOUBT = 0.15
+MORE_TURNS_DEGREES = (-36.0, -12.0, 12.0, 36.0)
+"""Below so many nats a climb may have failed: it is begun again from these."""
 
 
 class Alignment(NamedTuple):
@@ -80,8 +90,12 @@ def align_to_template(
         raise InputRefusedError(f"align: wanted {' or '.join(KINDS)}, got {kind!r}")
     levels = template_levels()
     pyramid = make_pyramid(voxels, affine)
-    starts = _template_starts(*pyramid[0])
-    matrix, metric = climb_levels(levels, pyramid, starts, FREE)
+    centre, found = _head_centre(*pyramid[0]), []
+    for turns in (TURNS_DEGREES, MORE_TURNS_DEGREES):
+        if not found or found[0][1] < DOUBT:
+            starts = _template_starts(centre, turns)
+            found.append(climb_levels(levels, pyramid, starts, TO_TEMPLATE))
+    matrix, metric = max(found, key=lambda pair: pair[1])
     if kind == "rigid":
         matrix = rigid_part(matrix, levels[-1].still.points)
     return Alignment(matrix, metric, kind)
@@ -106,7 +120,7 @@ def align_scans(
         *make_pyramid(fixed, fixed_affine, (LEVELS_MM[0],))[0]
     )
     starts = _scan_starts(levels[0].still.centre, shift)
-    matrix, metric = climb_levels(levels, pyramid, starts, RIGID)
+    matrix, metric = climb_levels(levels, pyramid, starts, (RIGID, RIGID, RIGID))
     return Alignment(matrix, metric, "rigid")
 
 
@@ -203,21 +217,21 @@ def _head_centre(voxels: np.ndarray, affine: np.ndarray) -> Float64[np.ndarray, 
     return np.median(upper, axis=1)
 
 
-def _template_starts(voxels: np.ndarray, affine: np.ndarray) -> list[np.ndarray]:
-    """Gives turns and shifts round the middle of the head."""
-    centre = _head_centre(voxels, affine)
+def _template_starts(centre: np.ndarray, degrees: tuple) -> list[list]:
+    """Gives turns round the middle of the head, and shifts of each."""
     return [
-        _placed(SCALE * turn, CENTRE_MM, centre + shift)
-        for turn in _turns(TURNS_DEGREES)
-        for shift in _shifts()
+        [_placed(SCALE * turn, CENTRE_MM, centre + shift) for shift in _shifts()]
+        for turn in _turns(degrees)
     ]
 
 
-def _scan_starts(centre: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
-    """Gives no change first, then turns about the head with and without a shift."""
-    turns = [np.eye(3), *_turns((-15.0, 0.0, 15.0))]
-    moves = [np.zeros(3), shift, *(shift + s for s in _shifts())]
-    return [_placed(turn, centre, centre + move) for turn in turns for move in moves]
+def _scan_starts(centre: np.ndarray, shift: np.ndarray) -> list[list]:
+    """Gives turns about the head, no turn among them, with and without shifts."""
+    moves = [np.zeros(3), *(shift + s for s in _shifts())]
+    return [
+        [_placed(turn, centre, centre + move) for move in moves]
+        for turn in _turns((-15.0, 0.0, 15.0))
+    ]
 
 
 def _turns(degrees: tuple) -> list[np.ndarray]:
