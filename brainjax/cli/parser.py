@@ -56,15 +56,64 @@ def _add_data_verbs(verbs) -> None:
 
     verb = _add(verbs, actions.prepare, "raw scans to canonical volumes in shards")
     verb.add_argument(
-        "sources", nargs="+", metavar="SRC", help="files, folders, tables"
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help="NIfTI files, DICOM series, folders, tables",
     )
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--labels", type=Path, help="participants.tsv or .csv")
     verb.add_argument("--recipe", default="canonical")
     verb.add_argument("--spacing", type=float, help="mm; 1 if left out")
     verb.add_argument("--fov-mm", type=float, nargs=3, help="192 192 192 if left out")
+    verb.add_argument(
+        "--header-labels", action="store_true", help="age and sex of DICOM headers"
+    )
+    verb.add_argument(
+        "--dry-run", action="store_true", help="only list what is found and planned"
+    )
     _orientation(verb)
     _workers(verb)
+    _add_steps(verb)
+    _add_ways(verb)
+
+
+def _add_steps(verb: argparse.ArgumentParser) -> None:
+    words = verb.add_argument_group(
+        "recipes that find the brain: mni_affine, mni_rigid, brainiac_like"
+    )
+    words.add_argument("--bias", help="n4 or none")
+    words.add_argument("--registration", help="affine, rigid or none")
+    words.add_argument(
+        "--mask",
+        metavar="NAMES",
+        help="auto, template, nonzero, head, hd-bet, deepbet, synthstrip; "
+        "of several with commas the first is used, the others held against it",
+    )
+    words.add_argument(
+        "--no-session",
+        dest="session",
+        action="store_false",
+        default=None,
+        help="each scan by itself, not through one scan of its session",
+    )
+    words.add_argument(
+        "--exclude-flagged",
+        action="store_true",
+        help="leave out scans whose quality stands out (qc.tsv lists them)",
+    )
+
+
+def _add_ways(verb: argparse.ArgumentParser) -> None:
+    words = verb.add_argument_group("many scans (docs/scanner.md)")
+    words.add_argument(
+        "--limit-s", type=float, default=1800.0, help="seconds a scan may take"
+    )
+    words.add_argument(
+        "--memory-gb", type=float, help="a worker needs; fewer work if there is less"
+    )
+    words.add_argument("--scheduler", help="of Dask, as tcp://host:8786")
+    words.add_argument("--cluster", help="Dask workers through slurm")
 
 
 def _add_training_verbs(verbs) -> None:

@@ -14,6 +14,9 @@ from brainjax.errors import InputRefusedError
 Failures = Sequence[tuple[str, str]]
 """Path and reason of every scan that was refused."""
 
+STEPS = ("bias", "registration", "mask", "session")
+"""Words of `prepare` that go into its recipe."""
+
 STATED = (
     *("origin", "recipe", "spacing", "pool", "settings", "shape", "patch", "inputs"),
     *("task", "target", "unit", "classes", "prefix", "ignore"),
@@ -40,25 +43,60 @@ def phantom(options: argparse.Namespace) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Brings raw scans into shards; refused if any scan was."""
+    from brainjax.records.plan import memory_need, show_plan
     from brainjax.records.prepare import prepare as prepare_scans
+    from brainjax.records.runners import Way
     from brainjax.records.sources import find_sources
     from brainjax.volume.recipe import make_recipe
 
     fov = tuple(options.fov_mm) if options.fov_mm else None
-    recipe = make_recipe(options.recipe, spacing=options.spacing, fov_mm=fov)
+    steps = {name: getattr(options, name) for name in STEPS}
+    recipe = make_recipe(options.recipe, spacing=options.spacing, fov_mm=fov, **steps)
+    memory = options.memory_gb
+    way = Way(
+        workers=options.workers,
+        limit_s=options.limit_s,
+        memory_bytes=memory_need(recipe) if memory is None else int(memory * 2**30),
+        scheduler=options.scheduler,
+        cluster=options.cluster,
+    )
+    sources = find_sources(options.sources)
+    if options.dry_run:
+        show_plan(sources, recipe, way, options.out)
+        return GOOD
     result = prepare_scans(
-        find_sources(options.sources),
+        sources,
         options.out,
         recipe,
         labels=options.labels,
-        workers=options.workers,
         orientation=options.orientation,
+        way=way,
+        header_labels=options.header_labels,
+        exclude_flagged=options.exclude_flagged,
     )
     print(
         f"{options.out}: {result.done} of {result.total} scans prepared "
         f"({result.reused} reused), {len(result.failures)} refused"
     )
+    _tell_quality(options, result.flagged)
     return _listed(result.failures)
+
+
+def _tell_quality(options: argparse.Namespace, flagged: int) -> None:
+    """Writes the page of quality where there is something to show, and says so."""
+    from importlib.util import find_spec
+
+    table = options.out / "qc.tsv"
+    if not table.is_file():
+        return
+    out = "left out" if options.exclude_flagged else "kept"
+    words = f"{table}: {flagged} stand out ({out})"
+    if find_spec("jinja2") is None or find_spec("matplotlib") is None:
+        print(f"{words}; a page of pictures takes: pip install 'brainjax[report]'")
+        return
+    from brainjax.report.qc import write_page_of
+
+    print(f"{words}; {write_page_of(options.out)}: open it in a browser")
 
 
 def pretrain(options: argparse.Namespace) -> int:

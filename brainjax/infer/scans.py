@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.infer.sessions import Sessions
 from brainjax.records.sources import Source, find_sources
 from brainjax.train.restore import Run
 from brainjax.volume.canonical import Codes
-from brainjax.volume.recipe import AnyRecipe, prepare_volume
+from brainjax.volume.recipe import AnyRecipe
 
 
 class Prepared(NamedTuple):
@@ -49,11 +50,13 @@ def prepare_scans(
     if workers < 1:
         raise InputRefusedError(f"workers: wanted at least 1, got {workers}")
 
-    def prepare(source: Source) -> Prepared:
+    sources = list(sources)
+    sessions = Sessions(sources, recipe, orientation)
+
+    def prepare(position: int) -> Prepared:
+        source = sources[position]
         try:
-            volume = prepare_volume(
-                source.path, recipe, mask_path=source.mask, orientation=orientation
-            )
+            volume = sessions.prepare(position)
         except InputRefusedError as error:
             return Prepared(source, None, str(error))
         except Exception as error:  # one odd file must not lose the others' answers
@@ -61,12 +64,12 @@ def prepare_scans(
             return Prepared(source, None, f"{source.path}: {reason}")
         return Prepared(source, volume.codes, "")
 
-    waiting = iter(sources)
+    waiting = iter(range(len(sources)))
     with ThreadPoolExecutor(workers) as pool:
-        ahead = [pool.submit(prepare, s) for s in islice(waiting, 2 * workers)]
+        ahead = [pool.submit(prepare, p) for p in islice(waiting, 2 * workers)]
         while ahead:
             result = ahead.pop(0).result()
-            ahead += [pool.submit(prepare, source) for source in islice(waiting, 1)]
+            ahead += [pool.submit(prepare, p) for p in islice(waiting, 1)]
             yield result
 
 

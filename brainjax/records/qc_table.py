@@ -10,6 +10,7 @@ from typing import Any
 from brainjax.errors import InputRefusedError
 from brainjax.records.flags import MEASURES
 from brainjax.records.store import write_atomically
+from brainjax.records.tables import read_table
 
 PLACES = ("source", "subject", "session", "sequence", "key")
 """What says which scan a row is of, before the measures."""
@@ -61,3 +62,17 @@ def show_number(value: float | None) -> str:
 def _word(value: Any) -> str:
     """One cell: nothing in it ends the cell or the line."""
     return _BREAKS.sub(" ", str(value)) if value else MISSING
+
+
+def read_qc_table(path: str | Path) -> list[dict[str, Any]]:
+    """Gives the rows that `write_qc_table` wrote; measures are numbers or None."""
+    table = read_table(Path(path))
+    return [_read_row(row) for _, row in table.rows]
+
+
+def _read_row(row: Mapping[str, str]) -> dict[str, Any]:
+    known = {name: None if word == MISSING else word for name, word in row.items()}
+    numbers = {name: known[name] and float(row[name]) for name in MEASURES}
+    reasons = {name: tuple((known[name] or "").split("; ")) for name in REASONS}
+    reasons = {name: tuple(filter(None, words)) for name, words in reasons.items()}
+    return {**known, **numbers, **reasons}

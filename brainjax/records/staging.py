@@ -1,19 +1,17 @@
 """One scan to one staged record, in this process or in others that may die."""
 
-import contextlib
+import functools
 import hashlib
+import json
 import logging
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.kept import is_kept, read_reference, write_kept
+from brainjax.records.runners import Outcome, Way, run_tasks
+from brainjax.records.sessions import Waves, plan_sessions
 from brainjax.records.sources import Source
 from brainjax.records.store import (
     Shards,
@@ -21,86 +19,117 @@ from brainjax.records.store import (
     encode_record,
     write_atomically,
 )
-from brainjax.volume.recipe import AnyRecipe, prepare_volume
+from brainjax.volume.dicom import digest_source
+from brainjax.volume.recipe import (
+    AlignedRecipe,
+    AnyRecipe,
+    Reference,
+    prepare_and_keep,
+)
 
 log = logging.getLogger("brainjax")
-
-THREAD_LIMITS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 class Job(NamedTuple):
     """What every scan of one preparation shares.
 
-    stored: shards that are there already; places: key -> record in which of them;
-    staged: keys that an interrupted call left behind.
+    call: a word for this call alone, so that what processes remember is of now.
     """
 
-    staging: Path
+    out: Path
     recipe: AnyRecipe
     orientation: str | None
-    stored: tuple[Shards, ...]
-    places: dict[str, tuple[int, int]]
-    staged: frozenset[str]
+    call: str = ""
+
+    @property
+    def staging(self) -> Path:
+        """The folder of records that are not in shards yet."""
+        return self.out / "staging"
+
+
+class Task(NamedTuple):
+    """A scan, and the prepared scan of its session that it goes through."""
+
+    source: Source
+    reference: Source | None = None
+    reference_key: str = ""
 
 
 class Staged(NamedTuple):
-    """The outcome of one scan: the key of its record, or why there is none."""
+    """The outcome of one scan: the key of its record, or why there is none.
+
+    made: whether this call made it.
+    """
 
     key: str | None
-    reused: bool
+    made: bool
     reason: str
+
+
+class Stored(NamedTuple):
+    """Finished shards, and where each key is: (which of them, record)."""
+
+    shards: tuple[Shards, ...]
+    places: dict[str, tuple[int, int]]
 
 
 Done = Callable[[int, Staged], None]
 
 
-def stage_all(job: Job, sources: Sequence[Source], workers: int, done: Done) -> None:
+def stage_all(job: Job, sources: Sequence[Source], way: Way, done: Done) -> None:
     """Stages every scan and tells `done(position, outcome)` of each, in any order.
 
-    One worker: in this process. More: in spawned processes. When one of those dies
-    (out of memory, say) the scans it may have held are staged one by one, so that only
-    the one that kills its process fails.
+    References of sessions come first. A scan whose process dies or takes too long
+    fails alone.
     """
-    if workers == 1:
-        for position, source in enumerate(sources):
-            done(position, stage(job, source))
-        return
-    left = list(range(len(sources)))
-    while left:
-        lost = _run_pool(job, sources, left, workers, done)
-        suspects, left = lost[: 2 * workers + 1], lost[2 * workers + 1 :]
-        for position in suspects:
-            if _run_pool(job, sources, [position], 1, done):
-                reason = "wanted a volume, got a killed process (out of memory?)"
+    work = functools.partial(stage, job)
+    waves = Waves(plan_sessions(sources, job.recipe))
+    keys: dict[int, str] = {}
+    while wave := waves.next(set(keys)):
+        positions = [position for position, _ in wave]
+        tasks = [
+            Task(sources[p])
+            if reference is None
+            else Task(sources[p], sources[reference], keys[reference])
+            for p, reference in wave
+        ]
+
+        def note(number: int, outcome: Outcome, positions=positions) -> None:
+            position = positions[number]
+            staged = outcome.result
+            if outcome.error is not None:
                 path = sources[position].path
-                done(position, Staged(None, False, f"{path}: {reason}"))
+                staged = Staged(None, False, f"{path}: {outcome.error}")
+            if staged.key is not None:
+                keys[position] = staged.key
+            done(position, staged)
+
+        elsewhere = way.scheduler or way.cluster
+        run_tasks(work, tasks, way, note, shared=job.staging if elsewhere else None)
 
 
-def stage(job: Job, source: Source) -> Staged:
+def stage(job: Job, task: Task) -> Staged:
     """Makes the record of a scan unless a good one is stored or staged already."""
+    source = task.source
     try:
-        key = record_key(source, job.recipe, job.orientation)
+        key = record_key(source, job.recipe, job.orientation, task.reference_key)
         path = staged_path(job.staging, key)
-        if _is_stored(job, key):
-            return Staged(key, True, "")
-        if _is_staged(path):  # by an earlier call, or by this one for a twin
-            return Staged(key, key in job.staged, "")
-        volume = prepare_volume(
+        if _is_there(job, key, path):
+            return Staged(key, False, "")
+        volume, kept = prepare_and_keep(
             source.path,
             job.recipe,
             mask_path=source.mask,
             orientation=job.orientation,
+            reference=_reference(job, task),
         )
+        if kept is not None:
+            write_kept(job.out, key, kept, volume.affine)
         # The record is of the content: the same bytes wherever the file lies.
         facts = {k: v for k, v in volume.provenance.items() if k not in _PLACES}
         header = {"key": key, "affine": volume.affine.tolist(), "provenance": facts}
         write_atomically(path, encode_record(volume.codes, header))
-        return Staged(key, False, "")
+        return Staged(key, True, "")
     except InputRefusedError as error:
         return Staged(None, False, str(error))
     except Exception as error:  # a bad file fails alone, whatever it sets off
@@ -111,11 +140,14 @@ def stage(job: Job, source: Source) -> Staged:
 _PLACES = ("source", "mask_source", "mask_path")
 
 
-def record_key(source: Source, recipe: AnyRecipe, orientation: str | None) -> str:
+def record_key(
+    source: Source, recipe: AnyRecipe, orientation: str | None, reference: str = ""
+) -> str:
     """Gives the name of a record: sha256 of all that decides its bytes."""
-    parts = [_digest(source.path), _digest(source.mask) if source.mask else "-"]
-    text = "\n".join([*parts, recipe.hash, orientation or "-"])
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts = [digest_source(source.path)]
+    parts.append(digest_source(source.mask) if source.mask else "-")
+    parts += [recipe.hash, orientation or "-", *([reference] if reference else [])]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def staged_path(staging: Path, key: str) -> Path:
@@ -123,22 +155,33 @@ def staged_path(staging: Path, key: str) -> Path:
     return staging / f"{key}.record"
 
 
-def _digest(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputRefusedError(
-            f"{path}: wanted a scan, got {error.strerror}"
-        ) from None
+@functools.lru_cache(maxsize=1)
+def read_stored(out: Path, call: str) -> Stored:
+    """Gives the finished shard folders of `out`, as they were when `call` began."""
+    shards: list[Shards] = []
+    places: dict[str, tuple[int, int]] = {}
+    for index in sorted(out.glob("shards-*/index.json")):
+        keys = json.loads(index.read_text())
+        for record, key in enumerate(keys):
+            places.setdefault(key, (len(shards), record))
+        shards.append(Shards(index.parent, len(keys)))
+    return Stored(tuple(shards), places)
+
+
+def _is_there(job: Job, key: str, path: Path) -> bool:
+    """Whether a record, and what its recipe keeps beside it, were made before."""
+    if isinstance(job.recipe, AlignedRecipe) and not is_kept(job.out, key):
+        return False
+    return _is_stored(job, key) or _is_staged(path)
 
 
 def _is_stored(job: Job, key: str) -> bool:
-    if key not in job.places:
+    stored = read_stored(job.out, job.call)
+    if key not in stored.places:
         return False
-    which, record = job.places[key]
+    which, record = stored.places[key]
     try:
-        return job.stored[which].read(record)[1]["key"] == key
+        return stored.shards[which].read(record)[1]["key"] == key
     except InputRefusedError as error:
         log.warning("making a record anew: %s", error)
         return False
@@ -152,78 +195,11 @@ def _is_staged(path: Path) -> bool:
     return True
 
 
-_job: Job | None = None
+def _reference(job: Job, task: Task) -> Reference | None:
+    if task.reference is None:
+        return None
+    return _read_reference(job.out, task.reference_key, task.reference, job.orientation)
 
 
-def _start(job: Job) -> None:
-    global _job
-    _job = job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends an orphan: the pool of a killed process would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _stage_in_worker(source: Source) -> Staged:
-    assert _job is not None
-    return stage(_job, source)
-
-
-def _run_pool(
-    job: Job,
-    sources: Sequence[Source],
-    positions: Sequence[int],
-    workers: int,
-    done: Done,
-) -> list[int]:
-    """Stages some scans in processes; gives those that a dead process left undone.
-
-    Raises InputRefusedError when not even an idle process lives.
-    """
-    finished = set()
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, len(positions)), spawn, initializer=_start, initargs=(job,)
-    )
-    try:
-        with _one_thread_each():
-            _check_alive(pool)
-        with contextlib.suppress(BrokenProcessPool):
-            futures = {pool.submit(_stage_in_worker, sources[p]): p for p in positions}
-            for future in as_completed(futures):
-                done(futures[future], future.result())
-                finished.add(futures[future])
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return [position for position in positions if position not in finished]
-
-
-def _check_alive(pool: ProcessPoolExecutor) -> None:
-    try:
-        pool.submit(os.getpid).result()
-    except BrokenProcessPool:
-        raise InputRefusedError(
-            "prepare: wanted worker processes, got none that starts: a script needs "
-            'if __name__ == "__main__" round it, or workers=1'
-        ) from None
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Keeps the processes started inside from using more than one thread each."""
-    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
+_read_reference = functools.lru_cache(maxsize=1)(read_reference)
+"""The last one: the scans of a session come one after another."""

@@ -9,6 +9,8 @@ import numpy as np
 from brainjax import __version__
 from brainjax.errors import InputRefusedError
 from brainjax.records.flags import MEASURES, show_short
+from brainjax.records.kept import read_kept_planes
+from brainjax.records.qc_table import read_qc_table
 from brainjax.records.store import write_atomically
 from brainjax.report.html import read_template
 from brainjax.report.png import data_uri, grey_png, outline_png
@@ -58,6 +60,23 @@ def write_qc_page(
             f"{out}: wanted a file to write, got {error.strerror}"
         ) from None
     return out
+
+
+def write_page_of(prepared: str | Path) -> Path:
+    """Writes qc.html of a prepared folder, from its qc.tsv and what is kept there.
+
+    Raises:
+      InputRefusedError: there is no qc.tsv, or it is no such table.
+      MissingExtraError: jinja2 is not installed.
+    """
+    out = Path(prepared)
+    rows = read_qc_table(out / "qc.tsv")
+    return write_qc_page(
+        out / "qc.html",
+        rows,
+        lambda key: read_kept_planes(out, key),
+        title=f"Quality of the scans in {out.name}",
+    )
 
 
 def _content(

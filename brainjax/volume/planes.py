@@ -59,7 +59,7 @@ def make_planes(
         scaled = (picture - low) / max(high - low, 1e-9)
         images.append(np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8))
         part = _resampled(mask.take(at, axis).astype(np.float32), *weights) > 0.5
-        outlines.append(part & ~ndimage.binary_erosion(part))
+        outlines.append(part & ~np.asarray(ndimage.binary_erosion(part), bool))
     return Planes(np.stack(images), np.stack(outlines))
 
 

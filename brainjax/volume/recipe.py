@@ -1,79 +1,41 @@
 """Recipes: how a raw scan becomes a canonical volume, at prepare and at predict.
 
 A recipe has a name, a version and a hash. Two volumes are comparable when their
-recipes' hashes are equal. Change a step here, and the version goes up.
+recipes' hashes are equal. Change a step, and the version goes up.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-
 from brainjax.errors import InputRefusedError
-from brainjax.volume.canonical import Canonical, Hashed
+from brainjax.volume.aligned import Kept, prepare_aligned
+from brainjax.volume.aligned_recipe import (
+    ALIGNED_RECIPES,
+    ALIGNED_VERSION,
+    BIASES,
+    REGISTRATIONS,
+    AlignedRecipe,
+    check_masks,
+)
+from brainjax.volume.canonical import Canonical
+from brainjax.volume.centred import VERSION, Recipe, check_sizes, prepare_centred
 from brainjax.volume.exact import (
     EXACT_RECIPES,
     EXACT_VERSION,
     ExactRecipe,
     prepare_exact,
 )
-from brainjax.volume.intensity import quantise, robust_limits
-from brainjax.volume.mask import Mask, find_mask, millilitres
-from brainjax.volume.scan import Scan, read_scan
-from brainjax.volume.space import Grid, axis_round, grid_affine, resample
+from brainjax.volume.placing import Reference
 
-VERSION = 1
-
-BODY_ML = (100.0, 12000.0)
-"""A brain or head has a volume in this range."""
-
-TOP_MARGIN_MM = 5.0
-CRANIUM_MM = 100.0
-"""How far below its top a head is centred by: above the nose."""
-
-
-@dataclass(frozen=True)
-class Recipe(Hashed):
-    """A named way from a raw scan to a canonical volume.
-
-    Attributes:
-        name: a key of RECIPES.
-        version: of the code that carries it out.
-        spacing: of the isotropic output voxels, in mm.
-        fov_mm: field of view along x, y, z, in mm.
-        mask: "nonzero", "head", or "auto" to tell them apart by the scan.
-        clip: percentiles inside the mask that become 0 and 1.
-        storage: type of the stored array.
-    """
-
-    name: str
-    version: int = VERSION
-    spacing: float = 1.0
-    fov_mm: tuple[float, float, float] = (192.0, 192.0, 192.0)
-    mask: str = "auto"
-    clip: tuple[float, float] = (0.5, 99.5)
-    storage: str = "uint8"
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along x, y, z: field of view by spacing."""
-        x, y, z = (round(mm / self.spacing) for mm in self.fov_mm)
-        return x, y, z
-
-    def describe(self) -> str:
-        """Gives "canonical (192x192x192, 1 mm)"."""
-        return f"{self.name} ({'x'.join(map(str, self.shape))}, {self.spacing:g} mm)"
-
-
-AnyRecipe = Recipe | ExactRecipe
-"""Both have name, version, shape, hash, storage, to_dict and describe."""
+AnyRecipe = Recipe | AlignedRecipe | ExactRecipe
+"""All have name, version, shape, hash, storage, to_dict and describe."""
 
 RECIPES: dict[str, AnyRecipe] = {
     "canonical": Recipe("canonical"),
     "stripped": Recipe("stripped", mask="nonzero"),
     "raw_head": Recipe("raw_head", mask="head"),
+    **ALIGNED_RECIPES,
     **EXACT_RECIPES,
 }
 
@@ -83,53 +45,81 @@ def make_recipe(
     *,
     spacing: float | None = None,
     fov_mm: tuple[float, float, float] | None = None,
+    bias: str | None = None,
+    registration: str | None = None,
+    mask: str | None = None,
+    session: bool | None = None,
 ) -> AnyRecipe:
-    """Gives a row of RECIPES, at another spacing or field of view in mm if stated.
+    """Gives a row of RECIPES, at other settings where they are stated.
+
+    Args:
+        name: a key of RECIPES.
+        spacing, fov_mm: in mm; exact recipes have their own.
+        bias, registration, mask, session: of recipes that lay a head over a template;
+            "none" (False) switches a step off. See `AlignedRecipe`.
 
     Raises InputRefusedError for an unknown name, for sizes that make no volume, and
-    for any size of an exact recipe, which has its own.
+    for settings that the recipe does not have.
     """
     if name not in RECIPES:
         raise InputRefusedError(
             f"recipe: wanted one of {', '.join(RECIPES)}, got {name!r}"
         )
     recipe = RECIPES[name]
-    if isinstance(recipe, ExactRecipe):
-        for word, value in (("spacing", spacing), ("fov-mm", fov_mm)):
-            if value is not None:
-                raise InputRefusedError(
-                    f"{word}: wanted none for recipe {recipe.describe()}, got {value}"
-                )
-        return recipe
-    if spacing is not None:
-        recipe = replace(recipe, spacing=float(spacing))
-    if fov_mm is not None:
-        x, y, z = (float(mm) for mm in fov_mm)
-        recipe = replace(recipe, fov_mm=(x, y, z))
-    _check_sizes(recipe)
+    stated = {"spacing": spacing, "fov_mm": fov_mm, "bias": bias}
+    stated |= {"registration": registration, "mask": mask, "session": session}
+    stated = {word: value for word, value in stated.items() if value is not None}
+    fixed = _fixed(recipe)
+    for word, value in stated.items():
+        if word in fixed:
+            raise InputRefusedError(
+                f"{word.replace('_', '-')}: wanted none for recipe "
+                f"{recipe.describe()}, got {value}"
+            )
+    if "spacing" in stated:
+        stated["spacing"] = float(stated["spacing"])
+    if "fov_mm" in stated:
+        stated["fov_mm"] = tuple(float(mm) for mm in stated["fov_mm"])
+    recipe = replace(recipe, **stated)
+    _check(recipe)
     return recipe
 
 
-def _check_sizes(recipe: Recipe) -> None:
-    spacing = recipe.spacing
-    if not 0.2 <= spacing <= 16:
-        raise InputRefusedError(f"spacing: wanted 0.2 to 16 mm, got {spacing:g}")
-    for mm, n in zip(recipe.fov_mm, recipe.shape, strict=True):
-        if not 8 <= n <= 1024 or abs(n * spacing - mm) > 1e-6 * mm:
-            raise InputRefusedError(
-                f"fov-mm: wanted 8 to 1024 whole voxels of {spacing:g} mm, "
-                f"got {mm:g} mm"
-            )
+def _fixed(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Gives the settings that a recipe does not have, or has of its own."""
+    sizes, steps = ("spacing", "fov_mm"), ("bias", "registration", "mask", "session")
+    if isinstance(recipe, ExactRecipe):
+        return sizes + steps
+    if isinstance(recipe, Recipe):
+        return steps
+    return sizes if recipe.size else ()
+
+
+def _check(recipe: AnyRecipe) -> None:
+    if isinstance(recipe, ExactRecipe):
+        return
+    if isinstance(recipe, Recipe) or not recipe.size:
+        check_sizes(recipe, recipe.spacing)
+    if isinstance(recipe, AlignedRecipe):
+        for word, rows in (("bias", BIASES), ("registration", REGISTRATIONS)):
+            value = getattr(recipe, word)
+            if value not in rows:
+                raise InputRefusedError(
+                    f"{word}: wanted one of {', '.join(rows)}, got {value!r}"
+                )
+        check_masks(recipe.mask)
 
 
 def recipe_from_dict(values: dict) -> AnyRecipe:
-    """Rebuilds a recipe, of ours or exact, that was written as JSON.
+    """Rebuilds a recipe that was written as JSON.
 
     Raises InputRefusedError where it was made by another version of the code.
     """
     kind, version = Recipe, VERSION
     if "resize" in values:
         kind, version = ExactRecipe, EXACT_VERSION
+    elif "registration" in values:
+        kind, version = AlignedRecipe, ALIGNED_VERSION
     name, found = values.get("name"), values.get("version")
     if found != version:
         raise InputRefusedError(f"recipe {name}: wanted version {version}, got {found}")
@@ -138,8 +128,7 @@ def recipe_from_dict(values: dict) -> AnyRecipe:
     }
     try:
         recipe = kind(**lists)
-        if isinstance(recipe, Recipe):
-            _check_sizes(recipe)
+        _check(recipe)
         return recipe
     except TypeError:
         raise InputRefusedError(
@@ -154,126 +143,48 @@ def prepare_volume(
     *,
     mask_path: str | Path | None = None,
     orientation: str | None = None,
+    reference: Reference | None = None,
 ) -> Canonical:
     """Gives the canonical volume of a raw scan.
 
     Args:
-        path: a NIfTI file.
+        path: a NIfTI file or a DICOM series.
         recipe: how.
         mask_path: a mask on the scan's own grid, in place of the recipe's; exact
             recipes take none.
         orientation: of a scan whose header states none, such as "RAS".
+        reference: a scan of the same session to go through, for recipes that do.
 
     Raises InputRefusedError, one line that names the file.
     """
-    if isinstance(recipe, ExactRecipe):
-        if mask_path is not None:
-            raise InputRefusedError(
-                f"{path}: wanted no mask for recipe {recipe.name}, got {mask_path}"
-            )
-        return prepare_exact(path, recipe, orientation=orientation)
-    scan = read_scan(path, orientation=orientation)
-    if mask_path is None:
-        mask = find_mask(scan.voxels, scan.spacing, kind=recipe.mask)
-    else:
-        mask = _given_mask(scan, mask_path, orientation)
-    spacing = scan.spacing
-    if mask.grid is not None:
-        spacing = tuple(
-            axis.step * mm for axis, mm in zip(mask.grid, spacing, strict=True)
-        )
-    volume = millilitres(mask.voxels, spacing)
-    low, high = BODY_ML
-    if not low <= volume <= high:
+    return prepare_and_keep(
+        path,
+        recipe,
+        mask_path=mask_path,
+        orientation=orientation,
+        reference=reference,
+    )[0]
+
+
+def prepare_and_keep(
+    path: str | Path,
+    recipe: AnyRecipe,
+    *,
+    mask_path: str | Path | None = None,
+    orientation: str | None = None,
+    reference: Reference | None = None,
+) -> tuple[Canonical, Kept | None]:
+    """Gives what `prepare_volume` does, and what its recipe keeps beside it.
+
+    Only recipes that look for the brain keep something.
+    """
+    words: dict[str, Any] = {"mask_path": mask_path, "orientation": orientation}
+    if isinstance(recipe, AlignedRecipe):
+        return prepare_aligned(path, recipe, reference=reference, **words)
+    if isinstance(recipe, Recipe):
+        return prepare_centred(path, recipe, **words), None
+    if mask_path is not None:
         raise InputRefusedError(
-            f"{path}: wanted a {'head' if mask.kind == 'head' else 'brain'} of "
-            f"{low:g}-{high:g} ml, got {volume:.1f} ml"
+            f"{path}: wanted no mask for recipe {recipe.name}, got {mask_path}"
         )
-    grid = _field_of_view(scan, mask, spacing, recipe)
-    return _canonical(path, scan, mask, grid, recipe, round(volume, 1))
-
-
-def _canonical(
-    path: str | Path, scan: Scan, mask: Mask, grid: Grid, recipe: Recipe, volume: float
-) -> Canonical:
-    inside = mask.on(grid)
-    if not inside.any():
-        raise InputRefusedError(
-            f"{path}: wanted a brain in the field of view, got none"
-        )
-    voxels = resample(scan.voxels, grid)
-    if mask.kind != "head":
-        # Beyond the mask lies nothing: its zeros must not darken the brain's edge.
-        body = mask.voxels.astype(np.float32)
-        weight = resample(body, grid)
-        voxels = resample(scan.voxels * body, grid) / np.where(inside, weight, 1)
-    limits = robust_limits(voxels, inside, recipe.clip)
-    if not limits.high > limits.low:
-        raise InputRefusedError(
-            f"{path}: wanted contrast inside the mask, got the constant {limits.low:g}"
-        )
-    provenance = {
-        **scan.provenance,
-        "mask": mask.kind,
-        "mask_ml": volume,
-        "clip_low": limits.low,
-        "clip_high": limits.high,
-        "recipe": recipe.hash,
-    }
-    return Canonical(
-        quantise(voxels, inside, limits), grid_affine(scan.affine, grid), provenance
-    )
-
-
-def _given_mask(scan: Scan, path: str | Path, orientation: str | None) -> Mask:
-    mask = read_scan(path, orientation=orientation)
-    same = mask.voxels.shape == scan.voxels.shape
-    if not same or not np.allclose(mask.affine, scan.affine, atol=0.1):
-        raise InputRefusedError(
-            f"{path}: wanted a mask on the grid of {scan.provenance['source']} "
-            f"{scan.voxels.shape}, got {mask.voxels.shape} elsewhere or of another size"
-        )
-    return Mask(mask.voxels > 0, "given", None)
-
-
-def _field_of_view(scan: Scan, mask: Mask, mask_spacing: tuple, recipe: Recipe) -> Grid:
-    """Lays the field of view round the brain, or from the top of a head downwards."""
-    centre_mm = _brain_centre(mask.voxels, mask_spacing)
-    if mask.kind == "head":
-        centre_mm = _head_centre(mask.voxels, mask_spacing, recipe.fov_mm[2])
-    axes = []
-    for axis, mm in enumerate(centre_mm):
-        index = mm / mask_spacing[axis]
-        if mask.grid is not None:
-            index = mask.grid[axis].start + index * mask.grid[axis].step
-        size = recipe.shape[axis]
-        axes.append(axis_round(index, scan.spacing[axis], recipe.spacing, size))
-    x, y, z = axes
-    return Grid(x, y, z)
-
-
-def _brain_centre(mask: Bool[np.ndarray, "x y z"], spacing: tuple) -> list[float]:
-    """Gives the middle of the brain along each axis, in mm from the first voxel."""
-    return [sum(_extent(mask, axis, spacing)) / 2 * spacing[axis] for axis in range(3)]
-
-
-def _head_centre(
-    mask: Bool[np.ndarray, "x y z"], spacing: tuple, height_mm: float
-) -> list[float]:
-    """Gives the centre of a field of view that begins just above the head, in mm."""
-    _, top = _extent(mask, 2, spacing)
-    cranium = mask[:, :, max(int(top - CRANIUM_MM / spacing[2]), 0) :]
-    x, y, _ = _brain_centre(cranium, spacing)
-    return [x, y, (top + 0.5) * spacing[2] + TOP_MARGIN_MM - height_mm / 2]
-
-
-def _extent(
-    mask: Bool[np.ndarray, "x y z"], axis: int, spacing: tuple
-) -> tuple[float, float]:
-    """Gives the first and last plane that cuts more than 4 cm2, or any at all."""
-    others = tuple(i for i in range(3) if i != axis)
-    areas = mask.sum(axis=others) * float(np.prod([spacing[i] for i in others]))
-    used = np.flatnonzero(areas > 400.0)
-    if not used.size:
-        used = np.flatnonzero(areas > 0)
-    return float(used[0]), float(used[-1])
+    return prepare_exact(path, recipe, orientation=orientation), None

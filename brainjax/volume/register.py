@@ -1,45 +1,32 @@
 """Where a scan lies: beside the ICBM152 template, or beside a scan of its session.
 
-Mutual information is climbed from coarse to fine. What counts is inside the brain and
-a band round it, so that skull and neck cannot pull. Every matrix is named by what it
-maps, in mm: `template_to_scan` is what resampling onto the template needs.
+SimpleITK climbs mutual information from coarse to fine, from the best of many starts.
+What counts is inside the brain and a band round it, so that skull and neck cannot
+pull. Every matrix is named by what it maps, in mm: `template_to_scan` is what
+resampling onto the template needs.
 """
 
 import functools
-import itertools
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 from brainjax.errors import InputRefusedError
-from brainjax.volume.climb import (
-    FREE,
-    LEVELS_MM,
-    POINTS_MM,
-    RIGID,
-    ROUNDS,
-    SCALE,
-    SIMILAR,
-    STIFFNESS,
-    Level,
-    climb_levels,
-    indices,
-    lattice,
-    make_pyramid,
-)
-from brainjax.volume.mutual import Still, spread
-from brainjax.volume.template import CENTRE_MM, Template, load_template
+from brainjax.volume.itk import Image, climb
+from brainjax.volume.scan import spacing_of
+from brainjax.volume.space import grid_affine, resample, whole_grid
+from brainjax.volume.starts import best_starts, placed, points_of, shifts, turns
+from brainjax.volume.template import CENTRE_MM, load_template
 
 KINDS = ("affine", "rigid")
 
-TO_TEMPLATE = (SIMILAR, FREE, FREE)
-"""What may change at each level but the first, after a rigid climb from each start: a
-coarse brain that may grow from anywhere takes the whole head."""
+LEVELS_MM = (8.0, 4.0, 2.0)
+SHARES = (1.0, 0.6, 0.2)
+"""Of the voxels at each level, so many are looked at."""
 
-BAND_MM = (8.0, 8.0, 4.0, 3.0)
+BAND_MM = (8.0, 3.0, 3.0)
 """How far round the template's brain it counts that there is no brain, at each level.
 
 Far at first: it tells a brain from a head. Near at last: how much fluid lies round a
@@ -47,20 +34,30 @@ brain, which T2w shows as bright as that in it, must not change its size.
 """
 
 TURNS_DEGREES = (-24.0, 0.0, 24.0)
-SHIFTS_MM = (0.0, -18.0, 18.0)
-"""About each axis and along it at the start; none comes first."""
+SHIFTS_MM = (-18.0, 0.0, 18.0)
+NEAR_DEGREES = (-15.0, 0.0, 15.0)
+"""Within a session, where heads lie much alike."""
 
-DOUBT = 0.15
-MORE_TURNS_DEGREES = (-36.0, -12.0, 12.0, 36.0)
-"""Below so many nats a climb may have failed: it is begun again from these."""
+STARTS, CLIMBED = 5, {1: 3, 2: 1}
+"""Of all turns and shifts, so many of the best are climbed from; on finer levels."""
+
+CLIP = (0.5, 98.5)
+"""Percentiles of the brain, with the band round it, that a scan is cut to."""
+
+LEAST_SEEN = 100
+
+SCALE = 0.93
+"""The template is larger than most brains: by so much at the start."""
+
+HEAD_MM = 140.0
+"""A head is centred by so much below its top."""
 
 
 class Alignment(NamedTuple):
     """A matrix, and how good it is.
 
     matrix: mm of the still side (template, or the fixed scan) to mm of the scan.
-    metric: mutual information at the finest level, nats by the share of the brain in
-        the scan; of a rigid alignment to the template that of the affine it is of.
+    metric: mutual information at the finest level, in nats.
     kind: "affine" or "rigid".
     """
 
@@ -69,11 +66,19 @@ class Alignment(NamedTuple):
     kind: str
 
 
+class Still(NamedTuple):
+    """What is laid on a scan at one level: an image, and where of it counts."""
+
+    image: Image
+    inside: Image
+
+
 def align_to_template(
     voxels: Float32[np.ndarray, "x y z"],
     affine: Float64[np.ndarray, "4 4"],
     *,
     kind: str = "affine",
+    start: Alignment | None = None,
 ) -> Alignment:
     """Gives template mm to scan mm of a head or a stripped brain of any contrast.
 
@@ -82,23 +87,33 @@ def align_to_template(
         affine: its voxel indices to mm; oblique and sheared ones serve too.
         kind: "affine"; "rigid" is the rigid part of it, the one that moves the
             template's brain least from where the affine has it.
+        start: an affine that is near already; only the finest level is climbed.
 
     Raises InputRefusedError for another kind or a scan of one value,
-    MissingExtraError where nilearn is absent.
+    MissingExtraError where nilearn or SimpleITK is absent.
     """
     if kind not in KINDS:
         raise InputRefusedError(f"align: wanted {' or '.join(KINDS)}, got {kind!r}")
-    levels = template_levels()
-    pyramid = make_pyramid(voxels, affine)
-    centre, found = _head_centre(*pyramid[0]), []
-    for turns in (TURNS_DEGREES, MORE_TURNS_DEGREES):
-        if not found or found[0][1] < DOUBT:
-            starts = _template_starts(centre, turns)
-            found.append(climb_levels(levels, pyramid, starts, TO_TEMPLATE))
-    matrix, metric = max(found, key=lambda pair: pair[1])
+    levels, scan = template_levels(), _pyramid(voxels, affine)
+    if start is None:
+        starts = _template_starts(scan[0])
+        found = _climb_levels(levels, scan, starts, CENTRE_MM, "affine")
+    else:
+        found = [(start.matrix, start.metric)]
+        found = _climb_level(2, levels, scan, found, CENTRE_MM, "affine")[0]
+    matrix, metric = found
     if kind == "rigid":
-        matrix = rigid_part(matrix, levels[-1].still.points)
+        matrix = rigid_part(matrix, points_of(levels[0].inside))
     return Alignment(matrix, metric, kind)
+
+
+def _template_starts(scan: Image) -> list[Float64[np.ndarray, "4 4"]]:
+    centre = _head_centre(scan)
+    return [
+        placed(SCALE * turn, CENTRE_MM, centre + shift)
+        for turn in turns(TURNS_DEGREES)
+        for shift in shifts(SHIFTS_MM)
+    ]
 
 
 def align_scans(
@@ -112,15 +127,26 @@ def align_scans(
     """Gives fixed mm to moving mm, rigid, of two scans of one head, of any contrast.
 
     `inside` is where the fixed scan counts (its brain); without it, its whole head.
-    Raises InputRefusedError for a scan of one value.
+    Raises InputRefusedError for a scan of one value, MissingExtraError where SimpleITK
+    is absent.
     """
-    levels = _scan_levels(fixed, fixed_affine, inside)
-    pyramid = make_pyramid(moving, moving_affine)
-    shift = _head_centre(*pyramid[0]) - _head_centre(
-        *make_pyramid(fixed, fixed_affine, (LEVELS_MM[0],))[0]
-    )
-    starts = _scan_starts(levels[0].still.centre, shift)
-    matrix, metric = climb_levels(levels, pyramid, starts, (RIGID, RIGID, RIGID))
+    still = _pyramid(fixed, fixed_affine)
+    if inside is None:
+        bodies = [Image(_head(i.voxels), i.affine) for i in still]
+    else:
+        found = _pyramid(inside.astype(np.float32), fixed_affine)
+        bodies = [Image(i.voxels > 0.5, i.affine) for i in found]
+    levels = [Still(*pair) for pair in zip(still, bodies, strict=True)]
+    scan = _pyramid(moving, moving_affine)
+    centre = points_of(bodies[0]).mean(1)
+    between = _head_centre(scan[0]) - _head_centre(still[0])
+    moves = [np.zeros(3), between, *(between + s for s in shifts(SHIFTS_MM))]
+    starts = [
+        placed(turn, centre, centre + move)
+        for turn in (np.eye(3), *turns(NEAR_DEGREES))
+        for move in moves
+    ]
+    matrix, metric = _climb_levels(levels, scan, starts, centre, "rigid")
     return Alignment(matrix, metric, "rigid")
 
 
@@ -141,113 +167,123 @@ def rigid_part(
     return rigid
 
 
-@functools.lru_cache(maxsize=1)
-def template_levels() -> list[Level]:
-    """Gives the template's points and their tissues, coarse first; kept."""
-    template = load_template(2.0)
-    return [
-        Level(_template_still(template, mm, points, band), rounds, stiffness)
-        for mm, points, band, rounds, stiffness in zip(
-            LEVELS_MM, POINTS_MM, BAND_MM, ROUNDS, STIFFNESS, strict=True
-        )
+def _climb_levels(
+    levels: list[Still],
+    scan: list[Image],
+    starts: list[np.ndarray],
+    centre: np.ndarray,
+    kind: str,
+) -> tuple[Float64[np.ndarray, "4 4"], float]:
+    """Gives the best matrix and its metric: many starts, few climbs, one to the end.
+
+    On the coarse grid sizes stay as the start has them: the outline of a head is
+    clearer than that of its brain, and would draw the template up to it.
+    """
+    coarse, image = levels[0], _clipped(scan[0], None, None)
+    found = [
+        climb(*coarse, image, start, kind="sized", centre=centre)
+        for start in best_starts(*coarse, image, starts, STARTS)
     ]
+    for number, count in CLIMBED.items():
+        found = sorted(found, key=lambda pair: -pair[1])[:count]
+        found = _climb_level(number, levels, scan, found, centre, kind)
+    return found[0]
 
 
-def _template_still(
-    template: Template, mm: float, points_mm: float, band_mm: float
-) -> Still:
-    """Gives points in the brain and round it: shares of outside, fluid, grey, white."""
-    away = ndimage.distance_transform_edt(~template.brain, sampling=2.0)
+def _climb_level(
+    number: int,
+    levels: list[Still],
+    scan: list[Image],
+    found: list[tuple[np.ndarray, float]],
+    centre: np.ndarray,
+    kind: str,
+) -> list[tuple[Float64[np.ndarray, "4 4"], float]]:
+    """Climbs on one level from every matrix that was found."""
+    level = levels[number]
+    image = _clipped(scan[number], level, found[0][0])
+    words = {"kind": kind, "centre": centre, "share": SHARES[number]}
+    return [climb(*level, image, matrix, **words) for matrix, _ in found]
+
+
+def _clipped(image: Image, still: Still | None, matrix: np.ndarray | None) -> Image:
+    """Gives a scan without what is brighter or darker than its brain.
+
+    Fat and vessels would take up the bins of the histogram. The brain is where `still`
+    counts, through `matrix`; before that is known the whole scan counts.
+    """
+    values = image.voxels
+    if still is not None and matrix is not None:
+        points = points_of(still.inside)
+        pull = np.linalg.inv(image.affine) @ matrix
+        at = np.rint(pull[:3, :3] @ points + pull[:3, 3:]).astype(np.int64)
+        size = np.array(values.shape)[:, None]
+        seen = at[:, ((at >= 0) & (at < size)).all(0)]
+        if seen.shape[1] > LEAST_SEEN:
+            values = values[tuple(seen)]
+    low, high = np.percentile(values, CLIP)
+    if not high > low:
+        return image
+    return image._replace(voxels=np.clip(image.voxels, low, high).astype(np.float32))
+
+
+@functools.lru_cache(maxsize=1)
+def template_levels() -> list[Still]:
+    """Gives the template's tissues, coarse first: what every contrast is made of."""
+    return [_template(mm, band) for mm, band in zip(LEVELS_MM, BAND_MM, strict=True)]
+
+
+def _template(mm: float, band_mm: float) -> Still:
+    """Outside is 0, fluid 1, grey matter 2, white matter 3, mixed where they meet."""
+    fine = LEVELS_MM[-1]
+    template = load_template(fine)
+    pad = int(np.ceil(BAND_MM[0] / fine)) + 1
     # The stem goes on below the file: what is beyond its last slice is not outside.
-    points = lattice(np.asarray(away) <= band_mm, template.affine, points_mm)
-    brain = template.brain.astype(np.float32)
-    tissues = [brain, template.grey, template.white]
-    if mm > 2:
-        sigma = 0.4 * mm / 2.0
-        tissues = [ndimage.gaussian_filter(t, sigma, mode="nearest") for t in tissues]
-    at = indices(template.affine, points)
+    around = ((pad, pad), (pad, pad), (0, pad))
     brain, grey, white = (
-        ndimage.map_coordinates(t, at, order=1, mode="nearest") for t in tissues
+        np.pad(part.astype(np.float32), around)
+        for part in (template.brain, template.grey, template.white)
     )
-    shares = np.stack([1 - brain, brain - grey - white, grey, white])
-    shares = np.clip(shares, 0, None).astype(np.float32)
-    shares /= shares.sum(0)
-    classes = np.arange(4, dtype=np.int32)[:, None].repeat(points.shape[1], 1)
-    return Still(points, classes, shares, CENTRE_MM)
+    affine = template.affine.copy()
+    affine[:3, 3] -= fine * np.array([pad, pad, 0])
+    far = np.asarray(ndimage.distance_transform_edt(brain < 0.5, sampling=fine))
+    near = _shrunk(Image((far <= band_mm).astype(np.float32), affine), mm)
+    tissue = _shrunk(Image(brain + grey + 2 * white, affine), mm)
+    return Still(tissue, Image(near.voxels > 0.5, near.affine))
 
 
-def _scan_levels(
-    fixed: np.ndarray, affine: np.ndarray, inside: np.ndarray | None
-) -> list[Level]:
-    levels = []
-    images = make_pyramid(fixed, affine)
-    masks: list = [None] * len(images)
-    if inside is not None:
-        masks = [m for m, _ in make_pyramid(inside.astype(np.float32), affine)]
-    centre = _head_centre(*images[0])
-    for (image, at), mask, points_mm, rounds in zip(
-        images, masks, POINTS_MM, ROUNDS, strict=True
-    ):
-        body = _head(image) if mask is None else mask > 0.5
-        points = lattice(body, at, points_mm)
-        values = ndimage.map_coordinates(image, indices(at, points), order=1)
-        low, high = np.percentile(values, (0.5, 99.5))
-        classes, shares = spread((values - low) / max(high - low, 1e-12), 24)
-        levels.append(Level(Still(points, classes, shares, centre), rounds, 0.0))
-    return levels
+def _pyramid(voxels: np.ndarray, affine: np.ndarray) -> list[Image]:
+    """Gives the scan at the levels, coarse first."""
+    if not float(voxels.max()) > float(voxels.min()):
+        raise InputRefusedError(
+            f"align: wanted an image, got the constant {float(voxels.max()):g}"
+        )
+    images = [Image(voxels, affine)]
+    for mm in LEVELS_MM[::-1]:
+        images.append(_shrunk(images[-1], mm))
+    return images[:0:-1]
+
+
+def _shrunk(image: Image, mm: float) -> Image:
+    """Gives an image with voxels of `mm`, anti-aliased."""
+    spacing = spacing_of(image.affine)
+    if np.allclose(spacing, mm):
+        return image
+    grid = whole_grid(image.voxels.shape, spacing, mm)
+    return Image(resample(image.voxels, grid), grid_affine(image.affine, grid))
 
 
 def _head(voxels: np.ndarray) -> Bool[np.ndarray, "x y z"]:
-    """Gives roughly what is not air: the largest part above a tenth of the range."""
+    """Gives roughly what is not air: the largest part above a share of the range."""
     low, high = np.percentile(voxels, (1, 99))
-    parts, count = ndimage.label(voxels > low + 0.15 * (high - low))  # type: ignore[misc]
-    if count < 2:
-        return parts > 0
+    parts = np.empty(voxels.shape, np.int32)
+    ndimage.label(voxels > low + 0.15 * (high - low), output=parts)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return parts == sizes.argmax()
+    return parts == (sizes.argmax() if sizes.any() else 0)
 
 
-def _head_centre(voxels: np.ndarray, affine: np.ndarray) -> Float64[np.ndarray, "3"]:
-    """Gives the middle of the head's upper 140 mm, or of a stripped brain."""
-    points = np.argwhere(_head(voxels)).T
-    points = affine[:3, :3] @ points + affine[:3, 3:]
+def _head_centre(image: Image) -> Float64[np.ndarray, " 3"]:
+    """Gives the middle of the head's upper part, or of a stripped brain."""
+    points = points_of(Image(_head(image.voxels), image.affine))
     top = np.percentile(points[2], 99.5)
-    upper = points[:, points[2] > top - 140]
-    return np.median(upper, axis=1)
-
-
-def _template_starts(centre: np.ndarray, degrees: tuple) -> list[list]:
-    """Gives turns round the middle of the head, and shifts of each."""
-    return [
-        [_placed(SCALE * turn, CENTRE_MM, centre + shift) for shift in _shifts()]
-        for turn in _turns(degrees)
-    ]
-
-
-def _scan_starts(centre: np.ndarray, shift: np.ndarray) -> list[list]:
-    """Gives turns about the head, no turn among them, with and without shifts."""
-    moves = [np.zeros(3), *(shift + s for s in _shifts())]
-    return [
-        [_placed(turn, centre, centre + move) for move in moves]
-        for turn in _turns((-15.0, 0.0, 15.0))
-    ]
-
-
-def _turns(degrees: tuple) -> list[np.ndarray]:
-    return [
-        Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-        for angles in itertools.product(degrees, repeat=3)
-    ]
-
-
-def _shifts() -> list[np.ndarray]:
-    return [np.array(shift) for shift in itertools.product(SHIFTS_MM, repeat=3)]
-
-
-def _placed(turn: np.ndarray, of: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Gives the matrix that turns about `of` and lays it at `at`."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn
-    matrix[:3, 3] = at - turn @ of
-    return matrix
+    return np.median(points[:, points[2] > top - HEAD_MM], axis=1)

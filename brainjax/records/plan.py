@@ -1,0 +1,78 @@
+"""What a preparation would do, told before it does it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from brainjax.records.prepare import check_recipe
+from brainjax.records.runners import Way
+from brainjax.records.sessions import plan_sessions
+from brainjax.records.sources import Source
+from brainjax.volume.recipe import AlignedRecipe, AnyRecipe
+
+MOST_ROWS = 200
+"""A longer list is cut; the counts under it are of all."""
+
+_GIB = 2**30
+_NEED = {True: 2.0 * _GIB, False: 1.0 * _GIB}
+"""Bytes of a worker whose recipe looks for the brain, and of one whose does not."""
+
+
+def memory_need(recipe: AnyRecipe) -> int:
+    """Gives the bytes that a worker needs for a scan of usual size, 256 cubed."""
+    return int(_NEED[isinstance(recipe, AlignedRecipe)])
+
+
+def show_plan(
+    sources: Sequence[Source], recipe: AnyRecipe, way: Way, out: Path
+) -> None:
+    """Prints what was found and what would be done with it; writes nothing.
+
+    Raises:
+      InputRefusedError: `out` holds a data set of another recipe.
+    """
+    check_recipe(out, recipe)
+    console = Console()
+    table = Table("scan", "subject", "session", "sequence", "through", box=None)
+    through = _references(sources, recipe)
+    for source, reference in list(zip(sources, through, strict=True))[:MOST_ROWS]:
+        known = (source.subject, source.session, source.sequence)
+        table.add_row(source.path, *(word or "?" for word in known), reference)
+    console.print(table)
+    if len(sources) > MOST_ROWS:
+        console.print(f"... and {len(sources) - MOST_ROWS} more")
+    console.print(_count(sources), highlight=False)
+    steps = recipe.steps if isinstance(recipe, AlignedRecipe) else ()
+    console.print(f"recipe {recipe.describe()} {recipe.hash}", highlight=False)
+    if steps:
+        console.print(f"steps: {', '.join(steps)}", highlight=False)
+    console.print(f"into {out}, {_where(way)}; nothing was written", highlight=False)
+
+
+def _references(sources: Sequence[Source], recipe: AnyRecipe) -> list[str]:
+    """Gives the sequence that each scan goes through to the template, if any."""
+    found = [""] * len(sources)
+    for first, *others in plan_sessions(sources, recipe):
+        for position in others:
+            found[position] = sources[first].sequence or sources[first].path
+    return found
+
+
+def _count(sources: Sequence[Source]) -> str:
+    subjects = {s.subject or s.path for s in sources}
+    sessions = {(s.subject or s.path, s.session) for s in sources}
+    sequences = Counter(s.sequence or "unknown" for s in sources)
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(sequences.items()))
+    return (
+        f"{len(sources)} scans of {len(subjects)} subjects in {len(sessions)} "
+        f"sessions: {kinds}"
+    )
+
+
+def _where(way: Way) -> str:
+    if way.scheduler or way.cluster:
+        return f"through Dask at {way.scheduler or way.cluster}"
+    return f"{way.workers} at a time on this machine"

@@ -1,0 +1,200 @@
+"""Staged records to a data set: shards, manifest, what failed and what stands out."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from brainjax.errors import InputRefusedError
+from brainjax.records.flags import flag
+from brainjax.records.kept import read_kept_facts, remove_others
+from brainjax.records.qc_table import write_qc_table
+from brainjax.records.sources import Source
+from brainjax.records.staging import Job, Staged, read_stored, staged_path
+from brainjax.records.store import (
+    FORMAT,
+    decode_record,
+    write_atomically,
+    write_shards,
+)
+from brainjax.volume.recipe import AnyRecipe
+
+log = logging.getLogger("brainjax")
+
+TABLE = "qc.tsv"
+"""Beside the data set: what was measured of every scan."""
+
+
+class Prepared(NamedTuple):
+    """What `prepare` did: `done` scans are stored, `reused` of them were before.
+
+    flagged: scans whose measures of quality stand out.
+    """
+
+    total: int
+    done: int
+    reused: int
+    failures: list[tuple[str, str]]
+    flagged: int = 0
+
+
+def finish(
+    job: Job,
+    sources: Sequence[Source],
+    values: Sequence[dict],
+    outcomes: Sequence[Staged],
+    *,
+    exclude_flagged: bool,
+) -> Prepared:
+    """Makes the staged scans of `sources` the data set, after the last was tried.
+
+    Raises:
+      InputRefusedError: none is left.
+    """
+    out = job.out
+    triples = list(zip(sources, values, outcomes, strict=True))
+    failures = [(s.path, o.reason) for s, _, o in triples if o.key is None]
+    _write_failures(out, failures)
+    good = [(s, v, o.key) for s, v, o in triples if o.key is not None]
+    if not good:
+        raise InputRefusedError(
+            f"{out}: wanted a scan that can be prepared, got {len(failures)} that "
+            f"cannot, the first: {failures[0][1]}"
+        )
+    flagged = _judge(out, [s for s, _, _ in good], [key for _, _, key in good])
+    if exclude_flagged:
+        good = [row for row, flags in zip(good, flagged, strict=True) if not flags]
+        if not good:
+            raise InputRefusedError(
+                f"{out}: wanted a scan that does not stand out, got {len(flagged)} "
+                f"that do; {out / TABLE} says why"
+            )
+    keys = [key for _, _, key in good]
+    _log_twins([s for s, _, _ in good], keys)
+    folder, headers = _assemble(job, keys)
+    lines = [
+        json.dumps(_row(i, s, v, headers[key], job.recipe), sort_keys=True)
+        for i, (s, v, key) in enumerate(good)
+    ]
+    _publish(out, job.recipe, folder, lines)
+    remove_others(out, {o.key for o in outcomes if o.key is not None})
+    reused = sum(o.key is not None and not o.made for o in outcomes)
+    total = sum(bool(flags) for flags in flagged)
+    return Prepared(len(sources), len(good), reused, failures, total)
+
+
+def _judge(
+    out: Path, sources: Sequence[Source], keys: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Writes `qc.tsv` of what is kept; gives what stands out in each scan."""
+    facts = [read_kept_facts(out, key) for key in keys]
+    if not any(facts):
+        (out / TABLE).unlink(missing_ok=True)
+        return [()] * len(keys)
+    rows = [
+        {
+            **{name: getattr(s, name) for name in ("subject", "session", "sequence")},
+            "source": s.path,
+            "key": key,
+            **fact,
+        }
+        for s, key, fact in zip(sources, keys, facts, strict=True)
+    ]
+    flagged = flag(rows)
+    rows = [{**r, "flags": list(f)} for r, f in zip(rows, flagged, strict=True)]
+    write_qc_table(out / TABLE, rows)
+    return flagged
+
+
+def _assemble(job: Job, keys: list[str]) -> tuple[Path, dict[str, dict]]:
+    """Writes the shards unless they are there; gives their folder and the headers."""
+    name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+    folder = job.out / f"shards-{name}"
+    index = folder / "index.json"
+    stored = read_stored(job.out, job.call)
+    headers = {}
+
+    def payload(key: str) -> bytes:
+        staged = staged_path(job.staging, key)
+        if staged.is_file():
+            return staged.read_bytes()
+        which, record = stored.places[key]
+        return stored.shards[which].payload(record)
+
+    def give(key: str) -> bytes:
+        data = payload(key)
+        headers[key] = decode_record(data)[1]
+        return data
+
+    fresh = any(staged_path(job.staging, key).is_file() for key in keys)
+    if fresh or not index.is_file():
+        write_shards(folder, [lambda key=key: give(key) for key in keys])
+        write_atomically(index, json.dumps(keys).encode())
+    else:
+        for key in keys:
+            give(key)
+    return folder, headers
+
+
+def _row(
+    record: int, source: Source, labels: dict, header: dict, recipe: AnyRecipe
+) -> dict:
+    """Gives one line of the manifest: the scan, its provenance, its labels."""
+    return {
+        **header["provenance"],
+        "record": record,
+        "key": header["key"],
+        "source": source.path,
+        "mask_source": source.mask,
+        # A scan without a subject is its own.
+        "subject": source.subject or source.path,
+        "session": source.session,
+        "sequence": source.sequence,
+        "labels": labels,
+        "recipe": recipe.hash,
+        "affine": header["affine"],
+        "codes_sha256": header["codes_sha256"],
+    }
+
+
+def _publish(out: Path, recipe: AnyRecipe, folder: Path, lines: list[str]) -> None:
+    """Makes the data set what `open_dataset` sees, then removes what it replaced."""
+    manifest = "".join(f"{line}\n" for line in lines).encode()
+    facts = {
+        "format": FORMAT,
+        "recipe": recipe.to_dict(),
+        "recipe_hash": recipe.hash,
+        "shape": [int(n) for n in recipe.shape],
+        "count": len(lines),
+        "shards": folder.name,
+        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+    }
+    write_atomically(out / "manifest.jsonl", manifest)
+    text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
+    write_atomically(out / "dataset.json", text.encode())
+    for old in out.glob("shards-*"):
+        if old != folder:
+            shutil.rmtree(old)
+    shutil.rmtree(out / "staging")
+    for half in out.glob("*.half"):
+        half.unlink()
+
+
+def _write_failures(out: Path, failures: list[tuple[str, str]]) -> None:
+    if not failures:
+        (out / "failures.tsv").unlink(missing_ok=True)
+        return
+    rows = [("path", "reason"), *failures]
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows]
+    write_atomically(out / "failures.tsv", "".join(lines).encode())
+
+
+def _log_twins(sources: list[Source], keys: list[str]) -> None:
+    first: dict[str, Source] = {}
+    for source, key in zip(sources, keys, strict=True):
+        twin = first.setdefault(key, source)
+        if twin is not source:
+            log.warning("%s has the content of %s; both kept", source.path, twin.path)

@@ -1,0 +1,107 @@
+"""What a recipe says that lays a raw head over the adult ICBM152 brain."""
+
+from dataclasses import dataclass
+
+from brainjax.errors import InputRefusedError
+from brainjax.volume.brainmask import BACKENDS
+from brainjax.volume.canonical import Hashed
+
+ALIGNED_VERSION = 1
+
+BIASES = ("n4", "none")
+REGISTRATIONS = ("affine", "rigid", "none")
+INTENSITIES = ("codes", "zscore_nonzero")
+
+
+@dataclass(frozen=True)
+class AlignedRecipe(Hashed):
+    """A named way from a raw head to a brain in the space of a template.
+
+    Attributes:
+        name: a key of RECIPES.
+        version: of the code that carries it out.
+        spacing: of the isotropic output voxels, in mm; 0 where `size` decides.
+        fov_mm: field of view along x, y, z, in mm, the template's brain in its middle.
+        size: voxels along each axis, whatever the field of view; 0: `spacing` decides.
+        bias: of BIASES.
+        registration: of REGISTRATIONS; "none" centres a scan in its own space.
+        mask: back ends of `brainmask.BACKENDS` with commas between, the first of them
+            used, the others held against it; "auto" is "nonzero" for a stripped scan
+            and "template" for a head; "head" keeps the whole head.
+        session: whether the scans of a session go through one of them, the reference.
+        clip: percentiles inside the mask that become 0 and 1.
+        intensity: of INTENSITIES.
+        storage: type of the stored array.
+    """
+
+    name: str
+    version: int = ALIGNED_VERSION
+    spacing: float = 1.0
+    fov_mm: tuple[float, float, float] = (192.0, 192.0, 192.0)
+    size: int = 0
+    bias: str = "n4"
+    registration: str = "affine"
+    mask: str = "auto"
+    session: bool = True
+    clip: tuple[float, float] = (0.5, 99.5)
+    intensity: str = "codes"
+    storage: str = "uint8"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y, z."""
+        if self.size:
+            return self.size, self.size, self.size
+        x, y, z = (round(mm / self.spacing) for mm in self.fov_mm)
+        return x, y, z
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float]:
+        """Spacing of the output along x, y, z, in mm."""
+        x, y, z = (mm / n for mm, n in zip(self.fov_mm, self.shape, strict=True))
+        return x, y, z
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What it does, for people: "N4", "affine to ICBM152", "brain mask: auto"."""
+        done = ["reorient"]
+        if self.bias == "n4":
+            done.append("N4")
+        if self.registration != "none":
+            done.append(f"{self.registration} to ICBM152")
+        return (*done, f"mask: {self.mask}", "resample once", self.intensity)
+
+    def describe(self) -> str:
+        """Gives "mni_affine (192x192x192, 1 mm; N4, affine, mask auto)"."""
+        size = "x".join(map(str, self.shape))
+        mm = "" if self.size else f", {self.spacing:g} mm"
+        bias = "N4" if self.bias == "n4" else "no N4"
+        ways = f"{bias}, registration {self.registration}, mask {self.mask}"
+        return f"{self.name} ({size}{mm}; {ways})"
+
+
+ALIGNED_RECIPES = {
+    "mni_affine": AlignedRecipe("mni_affine"),
+    "mni_rigid": AlignedRecipe("mni_rigid", registration="rigid"),
+    # The steps of BrainIAC's preparation, then its network's input: the field of the
+    # template, resized to a cube, z-scores of the brain.
+    "brainiac_like": AlignedRecipe(
+        "brainiac_like",
+        spacing=0.0,
+        fov_mm=(197.0, 233.0, 189.0),
+        size=96,
+        registration="rigid",
+        intensity="zscore_nonzero",
+        storage="float32",
+    ),
+}
+
+
+def check_masks(words: str) -> None:
+    """Refuses names that are no back ends."""
+    known = ("auto", "head", *BACKENDS)
+    for word in words.split(","):
+        if word not in known:
+            raise InputRefusedError(
+                f"mask: wanted one of {', '.join(known)}, got {word!r}"
+            )
