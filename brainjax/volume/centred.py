@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -24,6 +24,7 @@ CRANIUM_MM = 100.0
 """How far below its top a head is centred by: above the nose."""
 
 
+@runtime_checkable
 class Sized(Protocol):
     """What has a field of view: voxels, mm in all and mm a voxel, along x, y, z."""
 

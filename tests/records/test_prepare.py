@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from brainjax.errors import InputRefusedError
+from brainjax.records import publish as publish_module
 from brainjax.records import staging as staging_module
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import Source, find_sources
 from brainjax.records.store import SHARD_RECORDS, open_dataset
-from brainjax.volume.recipe import make_recipe, prepare_volume
+from brainjax.volume.recipe import make_recipe, prepare_and_keep, prepare_volume
 
 RECIPE = make_recipe(spacing=8.0)
 
@@ -89,7 +90,7 @@ def test_two_workers_write_the_same_bytes(
 ):
     labels = tiny_cohort / "participants.tsv"
     result = run(sources, tmp_path / "two", labels=labels, workers=2)
-    assert result == (16, 16, 0, [])
+    assert result == (16, 16, 0, [], 0)
     assert contents(tmp_path / "two") == contents(tiny_prepared)
 
 
@@ -109,9 +110,9 @@ def test_a_second_call_makes_nothing_and_changes_nothing(
     copied, sources, tiny_cohort, monkeypatch
 ):
     before = contents(copied)
-    monkeypatch.setattr(staging_module, "prepare_volume", None)
+    monkeypatch.setattr(staging_module, "prepare_and_keep", None)
     result = run(sources, copied, labels=tiny_cohort / "participants.tsv")
-    assert result == (16, 16, 16, [])
+    assert result == (16, 16, 16, [], 0)
     assert contents(copied) == before
 
 
@@ -122,14 +123,14 @@ import os, signal
 from brainjax.records import staging
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import find_sources
-from brainjax.volume.recipe import make_recipe, prepare_volume
+from brainjax.volume.recipe import make_recipe, prepare_and_keep
 calls = []
 def fifth_is_fatal(*words, **keywords):
     calls.append(1)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return prepare_volume(*words, **keywords)
-staging.prepare_volume = fifth_is_fatal
+    return prepare_and_keep(*words, **keywords)
+staging.prepare_and_keep = fifth_is_fatal
 prepare(find_sources([{str(tiny_cohort)!r}]), {str(tmp_path)!r},
         make_recipe(spacing=8.0), progress=False)
 """
@@ -138,7 +139,7 @@ prepare(find_sources([{str(tiny_cohort)!r}]), {str(tmp_path)!r},
     with pytest.raises(InputRefusedError, match=r"no dataset\.json"):
         open_dataset(tmp_path)
     result = run(sources, tmp_path, labels=tiny_cohort / "participants.tsv")
-    assert result == (16, 16, 4, [])
+    assert result == (16, 16, 4, [], 0)
     assert contents(tmp_path) == contents(tiny_prepared)
 
 
@@ -147,11 +148,11 @@ import sys, time
 from brainjax.records import staging
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import find_sources
-from brainjax.volume.recipe import make_recipe, prepare_volume
+from brainjax.volume.recipe import make_recipe, prepare_and_keep
 def slow(*words, **keywords):
     time.sleep(0.3)
-    return prepare_volume(*words, **keywords)
-staging.prepare_volume = slow
+    return prepare_and_keep(*words, **keywords)
+staging.prepare_and_keep = slow
 if __name__ == "__main__":
     sources = find_sources([sys.argv[1]])
     prepare(sources, sys.argv[2], make_recipe(spacing=8.0), workers=2)
@@ -186,14 +187,14 @@ def test_workers_that_cannot_start_are_refused(sources, tmp_path):
 
 def test_killed_while_publishing(copied, sources, tiny_prepared, monkeypatch):
     """A manifest without its dataset.json is refused, and mended by a second call."""
-    real = staging_module.write_atomically
+    real = publish_module.write_atomically
 
     def fail(path, data):
         if path.name == "dataset.json":
             raise KeyboardInterrupt
         real(path, data)
 
-    monkeypatch.setattr("brainjax.records.prepare.write_atomically", fail)
+    monkeypatch.setattr("brainjax.records.publish.write_atomically", fail)
     with pytest.raises(KeyboardInterrupt):
         run(sources[:5], copied)
     with pytest.raises(InputRefusedError, match="run prepare again"):
@@ -206,7 +207,7 @@ def test_killed_while_publishing(copied, sources, tiny_prepared, monkeypatch):
 
 def test_scans_may_come_and_go(sources, tmp_path):
     run(sources[:3], tmp_path)
-    assert run(sources[1:5], tmp_path) == (4, 4, 2, [])
+    assert run(sources[1:5], tmp_path) == (4, 4, 2, [], 0)
     dataset = open_dataset(tmp_path)
     assert [row["source"] for row in dataset.rows] == [s.path for s in sources[1:5]]
     codes = prepare_volume(sources[1].path, RECIPE).codes
@@ -276,9 +277,9 @@ def test_an_unforeseen_error_fails_alone(sources, tmp_path, monkeypatch):
     def fail(path, *words, **keywords):
         if path == sources[1].path:
             raise ZeroDivisionError("two\nlines")
-        return prepare_volume(path, *words, **keywords)
+        return prepare_and_keep(path, *words, **keywords)
 
-    monkeypatch.setattr(staging_module, "prepare_volume", fail)
+    monkeypatch.setattr(staging_module, "prepare_and_keep", fail)
     result = run(sources[:3], tmp_path)
     reason = f"{sources[1].path}: ZeroDivisionError: two lines"
     assert result.failures == [(sources[1].path, reason)]
@@ -286,17 +287,17 @@ def test_an_unforeseen_error_fails_alone(sources, tmp_path, monkeypatch):
 
 def test_a_dead_worker_takes_only_its_scan(sources, tmp_path, monkeypatch):
     """The processes are real; the deaths are of those that meet the fourth scan."""
-    monkeypatch.setattr(staging_module, "_stage_in_worker", _fatal_fourth)
+    monkeypatch.setattr(staging_module, "stage", _fatal_fourth)
     result = run(sources[:6], tmp_path, workers=2)
     assert result.done == 5
     assert [path for path, _ in result.failures] == [sources[3].path]
     assert "killed process" in result.failures[0][1]
 
 
-def _fatal_fourth(source):
-    if "sub-03" in source.path:
+def _fatal_fourth(job, task):
+    if "sub-03" in task.source.path:
         os.kill(os.getpid(), signal.SIGKILL)
-    return staging_module.stage(staging_module._job, source)
+    return staging_module.stage(job, task)
 
 
 def test_another_recipe_is_refused_with_both_hashes_and_spacings(copied, sources):
@@ -310,7 +311,7 @@ def test_twins_are_both_kept_and_named(sources, tmp_path, caplog):
     twin = tmp_path / "sub-99_T1w.nii.gz"
     shutil.copy(sources[0].path, twin)
     result = run([sources[0], Source(str(twin), "99")], tmp_path / "out")
-    assert result == (2, 2, 0, [])
+    assert result == (2, 2, 0, [], 0)
     dataset = open_dataset(tmp_path / "out")
     np.testing.assert_array_equal(dataset.read(0), dataset.read(1))
     assert len(set(dataset.subject_ids)) == 2
