@@ -118,17 +118,17 @@ def test_a_bad_scan_in_a_batch_is_listed_and_the_rest_goes_on(
 def test_a_defect_in_one_scan_fails_that_scan_alone(
     house, tiny_cohort, tmp_path, monkeypatch, capsys
 ):
-    from brainjax.infer import scans
+    from brainjax.infer import sessions
 
     bad, good = (str(tiny_cohort / f"sub-{n}_T1w.nii.gz") for n in ("03", "05"))
-    prepare = scans.prepare_volume
+    prepare = sessions.prepare_and_keep
 
     def fail(path, *words, **named):
         if path == bad:
             raise RuntimeError("a\ndefect")
         return prepare(path, *words, **named)
 
-    monkeypatch.setattr(scans, "prepare_volume", fail)
+    monkeypatch.setattr(sessions, "prepare_and_keep", fail)
     out = tmp_path / "p.csv"
     assert main(["predict", str(house / "age"), bad, good, "--out", str(out)]) == 2
     assert [row["source"] for row in rows(out)] == [good]
