@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from brainjax.records.sessions import plan_sessions
 from brainjax.records.sources import Source
 from brainjax.volume.aligned import Kept
+from brainjax.volume.aligned_recipe import AlignedRecipe, check_installed
 from brainjax.volume.canonical import Canonical
 from brainjax.volume.placing import Reference
 from brainjax.volume.recipe import AnyRecipe, prepare_and_keep
@@ -33,6 +34,8 @@ class Sessions:
     def __init__(
         self, sources: Sequence[Source], recipe: AnyRecipe, orientation: str | None
     ):
+        if isinstance(recipe, AlignedRecipe):
+            check_installed(recipe)
         self._sources, self._recipe = sources, recipe
         self._orientation = orientation
         self._sessions: dict[int, _Session] = {}

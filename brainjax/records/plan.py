@@ -13,6 +13,9 @@ from brainjax.records.sessions import plan_sessions
 from brainjax.records.sources import Source
 from brainjax.volume.recipe import AlignedRecipe, AnyRecipe
 
+WIDE = 1000
+"""Characters a line, where nobody looks at a terminal."""
+
 MOST_ROWS = 200
 """A longer list is cut; the counts under it are of all."""
 
@@ -35,7 +38,9 @@ def show_plan(
       InputRefusedError: `out` holds a data set of another recipe.
     """
     check_recipe(out, recipe)
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)  # a path stays on its line
     table = Table("scan", "subject", "session", "sequence", "through", box=None)
     through = _references(sources, recipe)
     for source, reference in list(zip(sources, through, strict=True))[:MOST_ROWS]:
@@ -44,12 +49,12 @@ def show_plan(
     console.print(table)
     if len(sources) > MOST_ROWS:
         console.print(f"... and {len(sources) - MOST_ROWS} more")
-    console.print(_count(sources), highlight=False)
+    console.print(_count(sources))
     steps = recipe.steps if isinstance(recipe, AlignedRecipe) else ()
-    console.print(f"recipe {recipe.describe()} {recipe.hash}", highlight=False)
+    console.print(f"recipe {recipe.describe()} {recipe.hash}")
     if steps:
-        console.print(f"steps: {', '.join(steps)}", highlight=False)
-    console.print(f"into {out}, {_where(way)}; nothing was written", highlight=False)
+        console.print(f"steps: {', '.join(steps)}")
+    console.print(f"into {out}, {_where(way)}; nothing was written")
 
 
 def _references(sources: Sequence[Source], recipe: AnyRecipe) -> list[str]:

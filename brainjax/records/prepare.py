@@ -18,6 +18,7 @@ from brainjax.records.sources import Source
 from brainjax.records.sources import header_labels as read_header_labels
 from brainjax.records.staging import Job, Staged, read_stored, stage_all
 from brainjax.records.store import read_facts
+from brainjax.volume.aligned_recipe import AlignedRecipe, check_installed
 from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
 
 __all__ = ["Prepared", "check_recipe", "prepare"]
@@ -71,6 +72,8 @@ def prepare(
             f"and {way.workers} workers"
         )
     check_recipe(out, recipe)
+    if isinstance(recipe, AlignedRecipe):
+        check_installed(recipe)
     values = label_scans(sources, labels)
     if header_labels:
         values = _add_header_labels(sources, values)

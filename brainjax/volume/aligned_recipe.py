@@ -1,9 +1,10 @@
 """What a recipe says that lays a raw head over the adult ICBM152 brain."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from brainjax.errors import InputRefusedError
-from brainjax.volume.brainmask import BACKENDS
+from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.volume.brainmask import BACKENDS, need_backend
 from brainjax.volume.canonical import Hashed
 
 ALIGNED_VERSION = 1
@@ -105,3 +106,17 @@ def check_masks(words: str) -> None:
             raise InputRefusedError(
                 f"mask: wanted one of {', '.join(known)}, got {word!r}"
             )
+
+
+def check_installed(recipe: AlignedRecipe) -> None:
+    """Refuses a recipe that wants what is not installed, before any scan is read.
+
+    Raises:
+      MissingExtraError: SimpleITK or nilearn is absent.
+      InputRefusedError: a mask back end is absent; the line says how to get it.
+    """
+    for package in ("SimpleITK", "nilearn"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "scanner")
+    for name in recipe.mask.split(","):
+        need_backend(name)

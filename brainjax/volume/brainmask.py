@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
 
 from brainjax.errors import InputRefusedError
-from brainjax.volume.brain_commands import COMMANDS, find_by_command
+from brainjax.volume.brain_commands import COMMANDS, find_by_command, find_program
 from brainjax.volume.brain_template import find_by_template
 from brainjax.volume.mask import foreground, looks_stripped, millilitres
 from brainjax.volume.register import Alignment
@@ -87,6 +87,14 @@ def find_brain(
     return Brain(mask, backend, round(ml, 1), find_doubts(mask, spacing, ml))
 
 
+def need_backend(name: str) -> None:
+    """Refuses a back end that is not installed, before any scan is worked on."""
+    if name in COMMANDS:
+        find_program(name)
+    elif BACKENDS.get(name) is _own:
+        raise InputRefusedError(_NO_NETWORK)
+
+
 def choose(voxels: Voxels, affine: Matrix) -> str:
     """Gives what "auto" stands for: "nonzero" for a stripped scan, else "template"."""
     stripped = looks_stripped(voxels, foreground(voxels), spacing_of(affine))
@@ -158,10 +166,12 @@ def _nonzero(voxels: Voxels, affine: Matrix) -> Bool[np.ndarray, "x y z"]:
 
 
 def _own(voxels: Voxels, affine: Matrix) -> Bool[np.ndarray, "x y z"]:
-    raise InputRefusedError(
-        "mask: wanted a segmentation run for 'own', got none; "
-        "'template' needs nothing more"
-    )
+    raise InputRefusedError(_NO_NETWORK)
+
+
+_NO_NETWORK = (
+    "mask: wanted a segmentation run for 'own', got none; 'template' needs nothing more"
+)
 
 
 BACKENDS: dict[str, Finder] = {
