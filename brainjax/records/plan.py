@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from brainjax.records.prepare import check_recipe
@@ -45,16 +46,17 @@ def show_plan(
     through = _references(sources, recipe)
     for source, reference in list(zip(sources, through, strict=True))[:MOST_ROWS]:
         known = (source.subject, source.session, source.sequence)
-        table.add_row(source.path, *(word or "?" for word in known), reference)
+        words = [source.path, *(word or "?" for word in known), reference]
+        table.add_row(*map(escape, words))
     console.print(table)
     if len(sources) > MOST_ROWS:
         console.print(f"... and {len(sources) - MOST_ROWS} more")
-    console.print(_count(sources))
+    console.print(escape(_count(sources)))
     steps = recipe.steps if isinstance(recipe, AlignedRecipe) else ()
-    console.print(f"recipe {recipe.describe()} {recipe.hash}")
+    console.print(escape(f"recipe {recipe.describe()} {recipe.hash}"))
     if steps:
         console.print(f"steps: {', '.join(steps)}")
-    console.print(f"into {out}, {_where(way)}; nothing was written")
+    console.print(escape(f"into {out}, {_where(way)}; nothing was written"))
 
 
 def _references(sources: Sequence[Source], recipe: AnyRecipe) -> list[str]:
