@@ -19,10 +19,17 @@ import nibabel as nib
 import numpy as np
 from common import Report, summary, table, write
 from nibabel.affines import apply_affine
-from registration_phantoms import apart, ask, draw_move, head_mask, warm
+from registration_phantoms import (
+    apart,
+    ask,
+    brain_points,
+    draw_move,
+    head_mask,
+    warm,
+)
 
 from brainjax.volume.bias import correct_bias
-from brainjax.volume.register import align_to_template, rigid_part, template_levels
+from brainjax.volume.register import align_to_template, rigid_part
 from brainjax.volume.scan import read_scan
 from brainjax.volume.template import load_template
 from brainjax.volume.through import resample_through
@@ -97,7 +104,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 def real_heads(folder: Path, count: int) -> Report:
     """Moves real heads, asks again, and lays their regions over each other."""
     rows, places = [], {"affine": [], "rigid": [], "as they lie": []}
-    points = template_levels()[-1].still.points
+    points = brain_points()
     for number, path in enumerate(ixi_scans(folder, count)):
         scan = read_scan(path)
         inside = head_mask(scan.voxels, scan.spacing)

@@ -97,12 +97,16 @@ def scan_phantom(
     return scan_image(image, scanner, grid, rng), field, brain
 
 
+def brain_points() -> np.ndarray:
+    """Gives points of the template's brain, mm."""
+    template = load_template(2.0)
+    points = np.stack(template.brain.nonzero())[:, ::7]
+    return template.affine[:3, :3] @ points + template.affine[:3, 3:]
+
+
 def apart(one: Matrix, other: Matrix) -> np.ndarray:
     """Gives how far two matrices lay the template's brain from each other, mm."""
-    points = load_template(2.0).brain.nonzero()
-    affine = load_template(2.0).affine
-    points = affine[:3, :3] @ np.stack(points)[:, ::7] + affine[:3, 3:]
-    gap = (one - other)[:3, :3] @ points + (one - other)[:3, 3:]
+    gap = (one - other)[:3, :3] @ brain_points() + (one - other)[:3, 3:]
     return np.linalg.norm(gap, axis=0)
 
 
