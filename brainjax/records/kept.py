@@ -1,8 +1,10 @@
 """What is kept beside a record: facts, the brain's mask, pictures; a folder each."""
 
+import errno
 import gzip
 import json
 import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -31,19 +33,28 @@ def write_kept(out: Path, key: str, kept: Kept, affine: np.ndarray) -> None:
     `affine`: of the canonical volume.
     """
     folder = kept_path(out, key)
-    half = folder.with_name(f"{key}.{os.getpid()}.half")
-    shutil.rmtree(half, ignore_errors=True)
+    half = folder.with_name(f"{key}.{secrets.token_hex(6)}.half")
     half.mkdir(parents=True)
+    try:
+        _write_all(half, kept, affine)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(half, folder)
+    except OSError as error:
+        shutil.rmtree(half, ignore_errors=True)
+        # A twin of the scan, in another process, may have just written the same.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _write_all(folder: Path, kept: Kept, affine: np.ndarray) -> None:
     transforms = {"affine": affine.tolist(), "to_scan": kept.to_scan.tolist()}
     facts = {**kept.facts, **transforms}
     text = json.dumps(facts, sort_keys=True, indent=1, allow_nan=False) + "\n"
-    (half / FACTS).write_text(text)
+    (folder / FACTS).write_text(text)
     mask = nib.Nifti1Image(kept.brain.astype(np.uint8), kept.affine)
     # No time in the file: the same mask gives the same bytes.
-    (half / MASK).write_bytes(gzip.compress(mask.to_bytes(), 6, mtime=0))
-    save_planes(half / PLANES, kept.planes)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(half, folder)
+    (folder / MASK).write_bytes(gzip.compress(mask.to_bytes(), 6, mtime=0))
+    save_planes(folder / PLANES, kept.planes)
 
 
 def is_kept(out: Path, key: str) -> bool:

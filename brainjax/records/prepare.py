@@ -1,6 +1,7 @@
 """Raw scans to a prepared data set: parallel, restartable, the same bytes each time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import uuid
@@ -61,8 +62,9 @@ def prepare(
       progress: show a bar when on a terminal.
 
     Raises:
-      InputRefusedError: no source, none that could be prepared, a malformed table, or
-        `out` holds a data set of another recipe or is being written by another call.
+      InputRefusedError: no source, none that could be prepared, a malformed table, a
+        full disk, or `out` holds a data set of another recipe or is being written by
+        another call.
     """
     out, sources = Path(out), list(sources)
     way = way if way is not None else Way(workers=workers)
@@ -77,7 +79,7 @@ def prepare(
     values = label_scans(sources, labels)
     if header_labels:
         values = _add_header_labels(sources, values)
-    with _alone(out):
+    with _alone(out), _roomy(out):
         job = Job(out, recipe, orientation, uuid.uuid4().hex)
         job.staging.mkdir(exist_ok=True)
         outcomes = _stage(job, sources, way, progress)
@@ -156,6 +158,20 @@ def _alone(out: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def _roomy(out: Path) -> Iterator[None]:
+    """Says of a full disk where it is full, and that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputRefusedError(
+            f"{out}: wanted room to write, got {error.strerror}; what is made is kept: "
+            "make room and run it again"
+        ) from None
 
 
 @contextlib.contextmanager
