@@ -1,5 +1,6 @@
 """Stored volumes: ArrayRecord shards and a manifest, read from any thread."""
 
+import errno
 import hashlib
 import json
 import os
@@ -262,13 +263,23 @@ def write_shards(folder: Path, payloads: Sequence[Any]) -> None:
     for number in range(count):
         path = folder / shard_name(number, count)
         half = path.with_suffix(".half")
-        writer = array_record_module.ArrayRecordWriter(str(half), WRITER_OPTIONS)
-        first = number * SHARD_RECORDS
-        for give in payloads[first : first + SHARD_RECORDS]:
-            writer.write(give())
-        writer.close()
+        try:
+            _write_shard(half, payloads[number * SHARD_RECORDS :][:SHARD_RECORDS])
+        except RuntimeError as error:
+            half.unlink(missing_ok=True)
+            if "No space left" in str(error):
+                reason = os.strerror(errno.ENOSPC)
+                raise OSError(errno.ENOSPC, reason, str(half)) from None
+            raise
         _sync(half)
         os.replace(half, path)
+
+
+def _write_shard(path: Path, payloads: Sequence[Any]) -> None:
+    writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
+    for give in payloads:
+        writer.write(give())
+    writer.close()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
