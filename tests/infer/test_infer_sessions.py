@@ -1,0 +1,95 @@
+"""Sessions at predict are what they were at prepare; DICOM folders are answered."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainjax.cli import main
+from brainjax.errors import InputRefusedError
+from brainjax.infer.scans import list_scans, prepare_scans
+from brainjax.infer.sessions import Sessions
+from brainjax.interop import convert, make_statement
+from brainjax.records.prepare import prepare
+from brainjax.records.sources import find_sources
+from brainjax.records.store import open_dataset
+from brainjax.volume.recipe import make_recipe
+from tests.conftest import write_scan
+from tests.interop.foreign import lightning
+from tests.volume import scans
+from tests.volume.dicoms import oblique, write_series
+
+STEPS = {"bias": "none", "registration": "none", "mask": "nonzero"}
+RECIPE = make_recipe("mni_affine", spacing=8.0, **STEPS)
+"""What is quick of it: sessions, without the template."""
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory) -> Path:
+    """Two scans of one session, the second turned, and one that stands alone."""
+    home = tmp_path_factory.mktemp("session")
+    write_scan(home / "sub-1_FLAIR.nii.gz", seed=1)
+    write_scan(home / "sub-1_T1w.nii.gz", seed=1, size=1.02)
+    write_scan(home / "sub-2_T2w.nii.gz", seed=2)
+    return home
+
+
+def test_the_codes_are_those_of_prepare_byte_for_byte(session, tmp_path):
+    sources = find_sources([session])
+    prepare(sources, tmp_path, RECIPE, progress=False)
+    dataset = open_dataset(tmp_path)
+    assert [s.sequence for s in sources] == ["FLAIR", "T1w", "T2w"]
+    assert dataset.rows[0]["mask"] == "session"
+    found = list(prepare_scans(list_scans([str(session)]), RECIPE, workers=2))
+    for record, (source, codes, reason) in enumerate(found):
+        assert (source.path, reason) == (sources[record].path, "")
+        np.testing.assert_array_equal(codes, dataset.read(record))
+
+
+def test_the_next_best_lends_where_the_reference_is_refused(session, tmp_path):
+    (tmp_path / "sub-1_T1w.nii.gz").write_bytes(b"no image")
+    for name in ("sub-1_T2w", "sub-1_FLAIR"):
+        write_scan(tmp_path / f"{name}.nii.gz", seed=1)
+    sources = find_sources([tmp_path])
+    sessions = Sessions(sources, RECIPE, None)
+    places = {s.sequence: n for n, s in enumerate(sources)}
+    assert sessions.prepare(places["FLAIR"]).provenance["mask"] == "session"
+    with pytest.raises(InputRefusedError, match="sub-1_T1w"):
+        sessions.prepare(places["T1w"])
+    assert sessions.prepare(places["T2w"]).provenance["mask"] == "nonzero"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run of a tiny network that answers an age, at 6 mm."""
+    home = tmp_path_factory.mktemp("run")
+    stated = make_statement(
+        recipe="canonical",
+        spacing=6.0,
+        settings=["heads=3"],
+        origin="brainiac_v2",
+        task="regression",
+        target="age",
+        unit="years",
+    )
+    convert(lightning(home / "age.ckpt", twin=False), home / "run", stated)
+    return home / "run"
+
+
+@pytest.mark.parametrize("verb", ["embed", "predict"])
+def test_a_dicom_folder_is_answered_as_its_nifti_twin(verb, run, tmp_path):
+    affine = oblique(scans.affine())
+    series = write_series(tmp_path / "series", affine=affine)
+    twin = scans.write(tmp_path / "sub-1_T1w.nii.gz", matrix=affine)
+    out = tmp_path / "out.csv"
+    words = [verb, str(run), str(series), str(twin), "--out", str(out)]
+    assert main(words) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == [str(series), str(twin)]
+    wanted = "prediction" if verb == "predict" else "feature_"
+    for name in rows[0]:
+        if name.startswith(wanted):
+            one, other = (float(row[name]) for row in rows)
+            assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
