@@ -4,7 +4,8 @@ Run:  python benchmarks/throughput.py [--scans FOLDER] [--recipe NAME] [--spacin
 The ways take turns, so that a busy machine slows all alike. Each stages every scan
 anew: reading, checking, preparing, writing the record; starting the processes counts,
 starting Dask's scheduler and workers (two, of one thread each, on this machine) does
-not. Without --scans it makes whole heads of noise first (see prepare.py).
+not. Without --scans it makes whole heads first: of noise (see prepare.py), of phantoms
+for recipes that look for the brain. Each scan stands for itself, not for its session.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from throughput_work import stage_and_measure
 
 from brainjax.records.runners import Outcome, Way, run_tasks
 from brainjax.records.sources import Source, find_sources
-from brainjax.records.staging import Job
-from brainjax.volume.recipe import AnyRecipe, make_recipe
+from brainjax.records.staging import Job, Task
+from brainjax.volume.recipe import AlignedRecipe, AnyRecipe, make_recipe
 
 
 @contextlib.contextmanager
@@ -76,11 +77,12 @@ def measure(sources: list[Source], recipe: AnyRecipe, way: Way) -> Run:
     """Stages all scans into an empty folder."""
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(Path(folder), recipe, None, (), {}, frozenset())
+        job = Job(Path(folder), recipe, None)
+        job.staging.mkdir()
         began = time.perf_counter()
         run_tasks(
             partial(stage_and_measure, job),
-            sources,
+            [Task(source) for source in sources],
             way,
             lambda _, outcome: found.append(outcome),
             shared=Path(folder),
@@ -129,6 +131,16 @@ def show(found: dict) -> None:
         print(f"{name:<15}  {cells}  {row['peak_megabytes']:>11}")
 
 
+def make_scans(folder: Path, count: int, recipe: AnyRecipe) -> None:
+    """Writes heads in which the recipe finds what it looks for."""
+    if not isinstance(recipe, AlignedRecipe):
+        write_heads(folder, count)
+        return
+    from brainjax.phantom import cohort
+
+    cohort(folder, subjects=count, spacing=2.0, head=True)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -143,7 +155,7 @@ def main() -> None:
     recipe = make_recipe(options.recipe, spacing=options.spacing)
     with tempfile.TemporaryDirectory() as made, dask(2) as scheduler:
         if options.scans is None:
-            write_heads(Path(made), options.count)
+            make_scans(Path(made), options.count, recipe)
         sources = find_sources([options.scans or made])[: options.count]
         ways = {
             "1 local worker": Way(1, options.limit),

@@ -5,8 +5,7 @@ import resource
 import time
 from typing import NamedTuple
 
-from brainjax.records.sources import Source
-from brainjax.records.staging import Job, stage
+from brainjax.records.staging import Job, Task, stage
 
 
 class Measured(NamedTuple):
@@ -22,10 +21,10 @@ class Measured(NamedTuple):
     cpu_s: float
 
 
-def stage_and_measure(job: Job, source: Source) -> Measured:
+def stage_and_measure(job: Job, task: Task) -> Measured:
     """Stages a scan; says what its process has needed."""
     began = time.process_time()
-    staged = stage(job, source)
+    staged = stage(job, task)
     cpu_s = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Measured(
