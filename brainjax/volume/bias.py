@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage, sparse
 
 from brainjax.errors import InputRefusedError
-from brainjax.volume.itk import Image, simple_itk, to_itk
+from brainjax.volume.itk import Image, one_thread, simple_itk, to_itk
 from brainjax.volume.space import Grid, resample, whole_grid
 
 SHRINK_MM = 6.0
@@ -91,12 +91,12 @@ def _n4(
     affine = np.diag([*mm, 1.0])
     # Its logarithm wants values above 0, outside the mask too.
     image = to_itk(Image(np.maximum(voxels, 1e-6 * voxels.max()), affine))
-    way = itk.N4BiasFieldCorrectionImageFilter()
-    way.SetNumberOfThreads(1)
-    way.SetMaximumNumberOfIterations(ROUNDS)
-    way.SetConvergenceThreshold(TOLERANCE)
-    way.Execute(image, to_itk(Image(mask, affine)))
-    field = itk.GetArrayFromImage(way.GetLogBiasFieldAsImage(image))
+    with one_thread():
+        way = itk.N4BiasFieldCorrectionImageFilter()
+        way.SetMaximumNumberOfIterations(ROUNDS)
+        way.SetConvergenceThreshold(TOLERANCE)
+        way.Execute(image, to_itk(Image(mask, affine)))
+        field = itk.GetArrayFromImage(way.GetLogBiasFieldAsImage(image))
     return np.asarray(field, np.float64).T
 
 

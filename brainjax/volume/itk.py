@@ -1,5 +1,7 @@
 """SimpleITK, with our mm and our axes; one thread, so that the bytes repeat."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +34,21 @@ def simple_itk() -> Any:
     except ImportError:
         raise MissingExtraError("SimpleITK", "scanner") from None
     return SimpleITK
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets SimpleITK sum in one order, whatever the machine's cores.
+
+    By the default of the whole package: filters within filters ask for no other.
+    """
+    process = simple_itk().ProcessObject
+    before = process.GetGlobalDefaultNumberOfThreads()
+    process.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        process.SetGlobalDefaultNumberOfThreads(before)
 
 
 def to_itk(image: Image) -> Any:
@@ -88,17 +105,31 @@ def climb(
     Returns:
       The matrix, and its mutual information in nats.
     """
-    itk = simple_itk()
     skew, straight = straighten(moving)
     if kind == "sized":
         size = np.eye(4)
         size[:3, :3] *= np.cbrt(np.linalg.det(start[:3, :3]))
         still, inside = (i._replace(affine=size @ i.affine) for i in (still, inside))
         start, centre = start @ np.linalg.inv(size), size[:3, :3] @ centre
+    transform = _to_transform(start, centre, kind)
+    with one_thread():
+        way = _method(to_itk(inside), share)
+        way.SetInitialTransform(transform, inPlace=True)
+        if skew is not None:
+            way.SetMovingInitialTransform(_to_transform(skew, np.zeros(3), "affine"))
+        way.Execute(to_itk(still), to_itk(straight))
+    matrix = _to_matrix(transform)
+    if kind == "sized":
+        matrix = matrix @ size
+    return matrix, round(-float(way.GetMetricValue()), 6)
+
+
+def _method(inside: Any, share: float) -> Any:
+    """Gives what climbs; its shares are drawn by a seed."""
+    itk = simple_itk()
     way = itk.ImageRegistrationMethod()
-    way.SetNumberOfThreads(1)
     way.SetMetricAsMattesMutualInformation(BINS)
-    way.SetMetricFixedMask(to_itk(inside))
+    way.SetMetricFixedMask(inside)
     if share < 1:
         way.SetMetricSamplingStrategy(way.REGULAR)
         way.SetMetricSamplingPercentage(share, seed=1)
@@ -107,15 +138,7 @@ def climb(
         STEP_MM, STILL_MM, ROUNDS, relaxationFactor=RELAXATION
     )
     way.SetOptimizerScalesFromPhysicalShift()
-    transform = _to_transform(start, centre, kind)
-    way.SetInitialTransform(transform, inPlace=True)
-    if skew is not None:
-        way.SetMovingInitialTransform(_to_transform(skew, np.zeros(3), "affine"))
-    way.Execute(to_itk(still), to_itk(straight))
-    matrix = _to_matrix(transform)
-    if kind == "sized":
-        matrix = matrix @ size
-    return matrix, round(-float(way.GetMetricValue()), 6)
+    return way
 
 
 def _to_transform(

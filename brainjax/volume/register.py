@@ -38,8 +38,11 @@ SHIFTS_MM = (-18.0, 0.0, 18.0)
 NEAR_DEGREES = (-15.0, 0.0, 15.0)
 """Within a session, where heads lie much alike."""
 
-STARTS, CLIMBED = 5, {1: 3, 2: 1}
+STARTS, CLIMBED = 8, {1: 3, 2: 1}
 """Of all turns and shifts, so many of the best are climbed from; on finer levels."""
+
+APART_MM = 3.0
+"""Climbs that end nearer to each other than this over the brain found one place."""
 
 CLIP = (0.5, 98.5)
 """Percentiles of the brain, with the band round it, that a scan is cut to."""
@@ -185,9 +188,22 @@ def _climb_levels(
         for start in best_starts(*coarse, image, starts, STARTS)
     ]
     for number, count in CLIMBED.items():
-        found = sorted(found, key=lambda pair: -pair[1])[:count]
+        found = _distinct(found, points_of(coarse.inside))[:count]
         found = _climb_level(number, levels, scan, found, centre, kind)
-    return found[0]
+    return max(found, key=lambda pair: pair[1])
+
+
+def _distinct(
+    found: list[tuple[np.ndarray, float]], points: Float64[np.ndarray, "3 n"]
+) -> list[tuple[np.ndarray, float]]:
+    """Gives the best of each place that was found, best first."""
+    kept: list[tuple[np.ndarray, float]] = []
+    for matrix, metric in sorted(found, key=lambda pair: -pair[1]):
+        gaps = ((matrix - other)[:3] for other, _ in kept)
+        gaps = [np.linalg.norm(g[:, :3] @ points + g[:, 3:], axis=0) for g in gaps]
+        if all(gap.mean() > APART_MM for gap in gaps):
+            kept.append((matrix, metric))
+    return kept
 
 
 def _climb_level(
