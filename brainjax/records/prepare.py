@@ -73,6 +73,10 @@ def prepare(
             f"prepare: wanted 1 scan and 1 worker or more, got {len(sources)} scans "
             f"and {way.workers} workers"
         )
+    if way.limit_s is not None and not way.limit_s > 0:
+        raise InputRefusedError(
+            f"limit-s: wanted more than 0 seconds, got {way.limit_s:g}"
+        )
     check_recipe(out, recipe)
     if isinstance(recipe, AlignedRecipe):
         check_installed(recipe)

@@ -11,18 +11,13 @@ from brainjax.errors import InputRefusedError
 from brainjax.infer.scans import list_scans, prepare_scans
 from brainjax.infer.sessions import Sessions
 from brainjax.interop import convert, make_statement
-from brainjax.records.prepare import prepare
 from brainjax.records.sources import find_sources
 from brainjax.records.store import open_dataset
-from brainjax.volume.recipe import make_recipe
 from tests.conftest import write_scan
 from tests.interop.foreign import lightning
+from tests.records.lying import RECIPE, lay
 from tests.volume import scans
 from tests.volume.dicoms import oblique, write_series
-
-STEPS = {"bias": "none", "registration": "none", "mask": "nonzero"}
-RECIPE = make_recipe("mni_affine", spacing=8.0, **STEPS)
-"""What is quick of it: sessions, without the template."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +32,7 @@ def session(tmp_path_factory) -> Path:
 
 def test_the_codes_are_those_of_prepare_byte_for_byte(session, tmp_path):
     sources = find_sources([session])
-    prepare(sources, tmp_path, RECIPE, progress=False)
+    lay(sources, tmp_path)
     dataset = open_dataset(tmp_path)
     assert [s.sequence for s in sources] == ["FLAIR", "T1w", "T2w"]
     assert dataset.rows[0]["mask"] == "session"
