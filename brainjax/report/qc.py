@@ -71,12 +71,7 @@ def write_page_of(prepared: str | Path) -> Path:
     """
     out = Path(prepared)
     rows = read_qc_table(out / "qc.tsv")
-    return write_qc_page(
-        out / "qc.html",
-        rows,
-        lambda key: read_kept_planes(out, key),
-        title=f"Quality of the scans in {out.name}",
-    )
+    return write_qc_page(out / "qc.html", rows, lambda key: read_kept_planes(out, key))
 
 
 def _content(

@@ -33,6 +33,9 @@ from brainjax.volume.register import Alignment, align_to_template
 from brainjax.volume.scan import Scan, read_scan
 from brainjax.volume.through import resample_through
 
+AFFINE_DIGITS = 5
+"""Of an affine's entries: a hundredth of a millimetre at the far end of a scan."""
+
 
 class Kept(NamedTuple):
     """What is kept beside a canonical volume, to judge it and to find the way back.
@@ -75,6 +78,8 @@ def prepare_aligned(
     Raises InputRefusedError, one line that names the file.
     """
     scan = read_scan(path, orientation=orientation)
+    # A header's float32 must not decide where a climb ends: a twin has other last bits.
+    scan = scan._replace(affine=np.round(scan.affine, AFFINE_DIGITS))
     body = find_mask(scan.voxels, scan.spacing)
     check_body(path, body, scan.spacing)
     head = mask_on_scan(body, scan)
