@@ -1,6 +1,7 @@
 """SimpleITK, with our mm and our axes; one thread, so that the bytes repeat."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,15 +41,27 @@ def simple_itk() -> Any:
 def one_thread() -> Iterator[None]:
     """Lets SimpleITK sum in one order, whatever the machine's cores.
 
-    By the default of the whole package: filters within filters ask for no other.
+    By the default of the whole package: filters within filters ask for no other. Of
+    several threads inside the first sets it and the last gives it back.
     """
     process = simple_itk().ProcessObject
-    before = process.GetGlobalDefaultNumberOfThreads()
-    process.SetGlobalDefaultNumberOfThreads(1)
+    with _guard:
+        if not _inside:
+            _before.append(process.GetGlobalDefaultNumberOfThreads())
+            process.SetGlobalDefaultNumberOfThreads(1)
+        _inside.append(True)
     try:
         yield
     finally:
-        process.SetGlobalDefaultNumberOfThreads(before)
+        with _guard:
+            _inside.pop()
+            if not _inside:
+                process.SetGlobalDefaultNumberOfThreads(_before.pop())
+
+
+_guard = threading.Lock()
+_inside: list[bool] = []
+_before: list[int] = []
 
 
 def to_itk(image: Image) -> Any:
