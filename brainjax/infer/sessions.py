@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from brainjax.records.sessions import plan_sessions
 from brainjax.records.sources import Source
-from brainjax.volume.aligned import Kept
+from brainjax.volume.aligned import Kept, settled
 from brainjax.volume.aligned_recipe import AlignedRecipe, check_installed
 from brainjax.volume.canonical import Canonical
 from brainjax.volume.placing import Reference
@@ -89,7 +89,7 @@ class Sessions:
 
     def _lend(self, position: int, volume: Canonical, kept: Kept) -> Reference:
         path = self._sources[position].path
-        scan = read_scan(path, orientation=self._orientation)
+        scan = settled(read_scan(path, orientation=self._orientation))
         to_scan = kept.to_scan
         return Reference(
             scan.voxels, scan.affine, kept.brain, volume.affine, to_scan, path

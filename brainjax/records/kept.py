@@ -14,6 +14,7 @@ import numpy as np
 
 from brainjax.errors import InputRefusedError
 from brainjax.records.sources import Source
+from brainjax.volume.aligned import settled
 from brainjax.volume.planes import Planes, load_planes, save_planes
 from brainjax.volume.recipe import Kept, Reference
 from brainjax.volume.scan import read_scan
@@ -58,8 +59,13 @@ def _write_all(folder: Path, kept: Kept, affine: np.ndarray) -> None:
 
 
 def is_kept(out: Path, key: str) -> bool:
-    """Says whether something is kept of a record."""
-    return kept_path(out, key).is_dir()
+    """Says whether all is there, and whole, that is kept of a record."""
+    folder = kept_path(out, key)
+    try:
+        whole = bool(read_kept_facts(out, key)) and load_planes(folder / PLANES)
+    except InputRefusedError:
+        return False
+    return bool(whole) and (folder / MASK).is_file()
 
 
 def read_kept_facts(out: Path, key: str) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def read_reference(
     Raises:
       InputRefusedError: it is not to be read any more, or nothing is kept of it.
     """
-    scan = read_scan(source.path, orientation=orientation)
+    scan = settled(read_scan(source.path, orientation=orientation))
     facts = read_kept_facts(out, key)
     path = kept_path(out, key) / MASK
     if not facts or not path.is_file():

@@ -26,10 +26,11 @@ from brainjax.volume.placing import (
     place_alone,
     place_beside,
     template_on_scan,
+    with_margin,
 )
 from brainjax.volume.planes import Planes, make_planes
 from brainjax.volume.quality import measure
-from brainjax.volume.register import Alignment, align_to_template
+from brainjax.volume.register import align_to_template
 from brainjax.volume.scan import Scan, read_scan
 from brainjax.volume.through import resample_through
 
@@ -77,23 +78,23 @@ def prepare_aligned(
 
     Raises InputRefusedError, one line that names the file.
     """
-    scan = read_scan(path, orientation=orientation)
-    # A header's float32 must not decide where a climb ends: a twin has other last bits.
-    scan = scan._replace(affine=np.round(scan.affine, AFFINE_DIGITS))
+    scan = settled(read_scan(path, orientation=orientation))
     body = find_mask(scan.voxels, scan.spacing)
     check_body(path, body, scan.spacing)
     head = mask_on_scan(body, scan)
-    rough = None
-    if reference is None and needs_template(recipe, body.kind, mask_path):
-        rough = align_to_template(scan.voxels, scan.affine)
-    flat, doubts = _flatten(scan, _near_brain(scan, head, rough), recipe)
     given = None
     if mask_path is not None:
         given = given_mask(scan, mask_path, orientation).voxels
     if reference is None:
+        rough = None
+        if needs_template(recipe, body.kind, given):
+            rough = align_to_template(scan.voxels, scan.affine)
+        near = head if rough is None else template_on_scan(scan, rough)
+        flat, doubts = _flatten(scan, head & near, recipe)
         place = place_alone(path, flat, body.kind, recipe, given, rough)
     else:
-        place = place_beside(flat, reference, given)
+        place = place_beside(scan, reference, given)
+        flat, doubts = _flatten(scan, head & with_margin(scan, place.brain), recipe)
     voxels, inside = _resample(path, flat, place, recipe, body.kind)
     codes, scaling = SCALINGS[recipe.intensity](path, voxels, inside, recipe)
     measures = measure(
@@ -121,29 +122,26 @@ def prepare_aligned(
     return Aligned(Canonical(codes, place.out_affine, provenance), kept)
 
 
-def _near_brain(
-    scan: Scan,
-    head: Bool[np.ndarray, "x y z"],
-    rough: Alignment | None,
-) -> Bool[np.ndarray, "x y z"]:
-    """Gives where the bias field is looked for: the head, near its brain if known.
+def settled(scan: Scan) -> Scan:
+    """Gives a scan without the last bits of its affine, which twins do not share.
 
-    Of a head with its neck N4 flattens what is of no use, at the cost of the brain.
+    A header's float32 must not decide where a climb ends.
     """
-    if rough is None:
-        return head
-    near = head & template_on_scan(scan, rough)
-    return near if near.any() else head
+    return scan._replace(affine=np.round(scan.affine, AFFINE_DIGITS))
 
 
 def _flatten(
-    scan: Scan, head: Bool[np.ndarray, "x y z"], recipe: AlignedRecipe
+    scan: Scan, inside: Bool[np.ndarray, "x y z"], recipe: AlignedRecipe
 ) -> tuple[Scan, list[str]]:
-    """Gives the scan without its bias field; where there is no telling, a doubt."""
+    """Gives the scan without its bias field; where there is no telling, a doubt.
+
+    `inside`: the head near its brain. With a neck N4 would flatten what is of no use,
+    at the cost of the brain.
+    """
     if recipe.bias == "none":
         return scan, []
     try:
-        corrected = correct_bias(scan.voxels, scan.spacing, head)
+        corrected = correct_bias(scan.voxels, scan.spacing, inside)
     except MissingExtraError:
         raise
     except InputRefusedError as error:  # z-scored before, say

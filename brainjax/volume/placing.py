@@ -28,8 +28,8 @@ from brainjax.volume.through import resample_through
 OVERLAP_MM = 2.0
 """Grid on which a brain is held against the template's."""
 
-MARGIN = 2
-"""Voxels of that grid by which the template's brain may be too small."""
+MARGIN_MM = 4.0
+"""By so much a brain that was laid on a scan may be too small."""
 
 
 class Reference(NamedTuple):
@@ -99,17 +99,30 @@ def place_alone(
 
 
 def needs_template(
-    recipe: AlignedRecipe, kind: str, mask_path: str | Path | None
+    recipe: AlignedRecipe, kind: str, given: Bool[np.ndarray, "x y z"] | None
 ) -> bool:
-    """Says whether a scan is laid beside the template, for its place or its brain."""
-    masked = mask_path is None and "template" in _masks(recipe.mask, kind)
-    return masked or recipe.registration != "none"
+    """Says whether a scan is laid beside the template.
+
+    For its place, for its brain, or to know where in a head the bias field matters.
+    """
+    masked = given is None and "template" in _masks(recipe.mask, kind)
+    flattened = recipe.bias != "none" and kind == "head"
+    return masked or flattened or recipe.registration != "none"
+
+
+def with_margin(
+    scan: Scan, brain: Bool[np.ndarray, "x y z"]
+) -> Bool[np.ndarray, "x y z"]:
+    """Gives a brain and what lies within MARGIN_MM of it."""
+    far = ndimage.distance_transform_edt(~brain, sampling=scan.spacing)
+    return np.asarray(far) <= MARGIN_MM
 
 
 def template_on_scan(scan: Scan, alignment: Alignment) -> Bool[np.ndarray, "x y z"]:
     """Gives the template's brain on the scan's grid, with a margin."""
     template = load_template(OVERLAP_MM)
-    brain = ndimage.binary_dilation(template.brain, iterations=MARGIN)
+    far = ndimage.distance_transform_edt(~template.brain, sampling=OVERLAP_MM)
+    brain = np.asarray(far) <= MARGIN_MM
     laid = resample_through(
         brain.astype(np.float32),
         template.affine,
