@@ -17,7 +17,15 @@ from brainjax.errors import InputRefusedError
 from brainjax.volume.itk import Image, climb
 from brainjax.volume.scan import spacing_of
 from brainjax.volume.space import grid_affine, resample, whole_grid
-from brainjax.volume.starts import best_starts, placed, points_of, shifts, turns
+from brainjax.volume.starts import (
+    along,
+    best_starts,
+    moved,
+    placed,
+    points_of,
+    shifts,
+    turns,
+)
 from brainjax.volume.template import CENTRE_MM, load_template
 
 KINDS = ("affine", "rigid")
@@ -33,13 +41,22 @@ Far at first: it tells a brain from a head. Near at last: how much fluid lies ro
 brain, which T2w shows as bright as that in it, must not change its size.
 """
 
-TURNS_DEGREES = (-24.0, 0.0, 24.0)
+SIZES = (0.84, 0.92, 1.01, 1.11)
+"""Of a brain by the template's. Where it is wrong by a tenth, climbs go astray."""
+
+TURNS_DEGREES = (-36.0, -24.0, -12.0, 0.0, 12.0, 24.0, 36.0)
+FINER_DEGREES, FINER_MM, LOOKED_AT = (-6.0, 0.0, 6.0), 6.0, 5
+"""Round so many of the best there is a second look, between the turns of the first."""
+
+DOUBT, FURTHER_MM = 0.3, 14.0
+"""Below so many nats a climb may have failed: it begins again from further off."""
+
 SHIFTS_MM = (-18.0, 0.0, 18.0)
 NEAR_DEGREES = (-15.0, 0.0, 15.0)
 """Within a session, where heads lie much alike."""
 
-STARTS, CLIMBED = 8, {1: 3, 2: 1}
-"""Of all turns and shifts, so many of the best are climbed from; on finer levels."""
+STARTS, CLIMBED = 2, {1: 3, 2: 1}
+"""So many of the best starts of a size are climbed from; in all on finer levels."""
 
 APART_MM = 3.0
 """Climbs that end nearer to each other than this over the brain found one place."""
@@ -48,9 +65,6 @@ CLIP = (0.5, 98.5)
 """Percentiles of the brain, with the band round it, that a scan is cut to."""
 
 LEAST_SEEN = 100
-
-SCALE = 0.93
-"""The template is larger than most brains: by so much at the start."""
 
 HEAD_MM = 140.0
 """A head is centred by so much below its top."""
@@ -99,24 +113,55 @@ def align_to_template(
         raise InputRefusedError(f"align: wanted {' or '.join(KINDS)}, got {kind!r}")
     levels, scan = template_levels(), _pyramid(voxels, affine)
     if start is None:
-        starts = _template_starts(scan[0])
-        found = _climb_levels(levels, scan, starts, CENTRE_MM, "affine")
+        found = _find_template(levels, scan)
     else:
-        found = [(start.matrix, start.metric)]
-        found = _climb_level(2, levels, scan, found, CENTRE_MM, "affine")[0]
+        near = [start.matrix]
+        found = _climb_level(2, levels, scan, near, CENTRE_MM, "affine")[0]
     matrix, metric = found
     if kind == "rigid":
         matrix = rigid_part(matrix, points_of(levels[0].inside))
     return Alignment(matrix, metric, kind)
 
 
-def _template_starts(scan: Image) -> list[Float64[np.ndarray, "4 4"]]:
-    centre = _head_centre(scan)
-    return [
-        placed(SCALE * turn, CENTRE_MM, centre + shift)
+def _find_template(
+    levels: list[Still], scan: list[Image]
+) -> tuple[Float64[np.ndarray, "4 4"], float]:
+    """Gives the affine and its metric, from the head's middle or else further off."""
+    coarse, image = levels[0], _clipped(scan[0], None, None)
+    centre, found = _head_centre(scan[0]), []
+    for moves in (along(0.0), along(FURTHER_MM)):
+        if not found or found[0][1] < DOUBT:
+            starts = [
+                start
+                for size in SIZES
+                for start in _starts_of(
+                    coarse, image, size, [centre + m for m in moves]
+                )
+            ]
+            found.append(_climb_levels(levels, scan, starts, CENTRE_MM, "affine"))
+            found = _sorted(found)
+    return found[0]
+
+
+def _starts_of(
+    coarse: Still, image: Image, size: float, places: list[np.ndarray]
+) -> list[Float64[np.ndarray, "4 4"]]:
+    """Gives the best starts of one size: of all turns, then of those between them.
+
+    Sizes do not compete: a coarse T2w head is most like a template that fills it.
+    """
+    starts = [
+        placed(size * turn, CENTRE_MM, place)
+        for place in places
         for turn in turns(TURNS_DEGREES)
-        for shift in shifts(SHIFTS_MM)
     ]
+    finer = [
+        moved(start, turn, move, CENTRE_MM)
+        for start in best_starts(*coarse, image, starts, LOOKED_AT)
+        for turn in turns(FINER_DEGREES)
+        for move in along(FINER_MM)
+    ]
+    return best_starts(*coarse, image, finer, STARTS)
 
 
 def align_scans(
@@ -149,6 +194,8 @@ def align_scans(
         for turn in (np.eye(3), *turns(NEAR_DEGREES))
         for move in moves
     ]
+    image = _clipped(scan[0], None, None)
+    starts = best_starts(*levels[0], image, starts, LOOKED_AT)
     matrix, metric = _climb_levels(levels, scan, starts, centre, "rigid")
     return Alignment(matrix, metric, "rigid")
 
@@ -183,26 +230,31 @@ def _climb_levels(
     clearer than that of its brain, and would draw the template up to it.
     """
     coarse, image = levels[0], _clipped(scan[0], None, None)
-    found = [
-        climb(*coarse, image, start, kind="sized", centre=centre)
-        for start in best_starts(*coarse, image, starts, STARTS)
-    ]
+    words = {"kind": "sized", "centre": centre}
+    found = _sorted([climb(*coarse, image, start, **words) for start in starts])
     for number, count in CLIMBED.items():
-        found = _distinct(found, points_of(coarse.inside))[:count]
-        found = _climb_level(number, levels, scan, found, centre, kind)
-    return max(found, key=lambda pair: pair[1])
+        ends = _distinct([matrix for matrix, _ in found], points_of(coarse.inside))
+        image = _clipped(scan[number], levels[number], ends[0])
+        # Which of coarse ends is the best one shows on a finer grid.
+        best = best_starts(*levels[number], image, ends, count)
+        found = _climb_level(number, levels, scan, best, centre, kind)
+    return found[0]
+
+
+def _sorted(found: list[tuple[np.ndarray, float]]) -> list[tuple[np.ndarray, float]]:
+    return sorted(found, key=lambda pair: -pair[1])
 
 
 def _distinct(
-    found: list[tuple[np.ndarray, float]], points: Float64[np.ndarray, "3 n"]
-) -> list[tuple[np.ndarray, float]]:
-    """Gives the best of each place that was found, best first."""
-    kept: list[tuple[np.ndarray, float]] = []
-    for matrix, metric in sorted(found, key=lambda pair: -pair[1]):
-        gaps = ((matrix - other)[:3] for other, _ in kept)
+    ends: list[np.ndarray], points: Float64[np.ndarray, "3 n"]
+) -> list[Float64[np.ndarray, "4 4"]]:
+    """Gives the first end of each place."""
+    kept: list[np.ndarray] = []
+    for end in ends:
+        gaps = ((end - other)[:3] for other in kept)
         gaps = [np.linalg.norm(g[:, :3] @ points + g[:, 3:], axis=0) for g in gaps]
         if all(gap.mean() > APART_MM for gap in gaps):
-            kept.append((matrix, metric))
+            kept.append(end)
     return kept
 
 
@@ -210,15 +262,15 @@ def _climb_level(
     number: int,
     levels: list[Still],
     scan: list[Image],
-    found: list[tuple[np.ndarray, float]],
+    starts: list[np.ndarray],
     centre: np.ndarray,
     kind: str,
 ) -> list[tuple[Float64[np.ndarray, "4 4"], float]]:
-    """Climbs on one level from every matrix that was found."""
+    """Climbs on one level from every start; the best first."""
     level = levels[number]
-    image = _clipped(scan[number], level, found[0][0])
+    image = _clipped(scan[number], level, starts[0])
     words = {"kind": kind, "centre": centre, "share": SHARES[number]}
-    return [climb(*level, image, matrix, **words) for matrix, _ in found]
+    return _sorted([climb(*level, image, start, **words) for start in starts])
 
 
 def _clipped(image: Image, still: Still | None, matrix: np.ndarray | None) -> Image:

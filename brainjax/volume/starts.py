@@ -46,6 +46,12 @@ def shifts(mm: Sequence[float]) -> list[Float64[np.ndarray, " 3"]]:
     return [np.array(shift) for shift in itertools.product(mm, repeat=3)]
 
 
+def along(mm: float) -> list[Float64[np.ndarray, " 3"]]:
+    """Gives no shift and, of so many mm, one to either side along each axis."""
+    ends = [side * mm * axis for axis in np.eye(3) for side in (-1, 1)]
+    return [np.zeros(3), *(ends if mm else [])]
+
+
 def placed(
     turn: Float64[np.ndarray, "3 3"],
     of: Float64[np.ndarray, " 3"],
@@ -56,6 +62,17 @@ def placed(
     matrix[:3, :3] = turn
     matrix[:3, 3] = at - turn @ of
     return matrix
+
+
+def moved(
+    start: Matrix,
+    turn: Float64[np.ndarray, "3 3"],
+    shift: Float64[np.ndarray, " 3"],
+    of: Float64[np.ndarray, " 3"],
+) -> Matrix:
+    """Gives a start turned about where it lays `of`, and shifted."""
+    at = start[:3, :3] @ of + start[:3, 3]
+    return placed(turn @ start[:3, :3], of, at + shift)
 
 
 def points_of(inside: Image) -> Float64[np.ndarray, "3 n"]:
