@@ -44,7 +44,6 @@ def phantom(options: argparse.Namespace) -> int:
 def prepare(options: argparse.Namespace) -> int:
     """Brings raw scans into shards; refused if any scan was."""
     from brainjax.records.plan import memory_need, show_plan
-    from brainjax.records.prepare import prepare as prepare_scans
     from brainjax.records.runners import Way
     from brainjax.records.sources import find_sources
     from brainjax.volume.recipe import make_recipe
@@ -53,6 +52,8 @@ def prepare(options: argparse.Namespace) -> int:
     steps = {name: getattr(options, name) for name in STEPS}
     recipe = make_recipe(options.recipe, spacing=options.spacing, fov_mm=fov, **steps)
     memory = options.memory_gb
+    if memory is not None and not 0 < memory < 1e6:
+        raise InputRefusedError(f"memory-gb: wanted more than 0, got {memory:g}")
     way = Way(
         workers=options.workers,
         limit_s=options.limit_s,
@@ -64,15 +65,11 @@ def prepare(options: argparse.Namespace) -> int:
     if options.dry_run:
         show_plan(sources, recipe, way, options.out)
         return GOOD
-    result = prepare_scans(
+    result = _prepare(
+        options,
         sources,
-        options.out,
         recipe,
-        labels=options.labels,
-        orientation=options.orientation,
-        way=way,
-        header_labels=options.header_labels,
-        exclude_flagged=options.exclude_flagged,
+        way,
     )
     print(
         f"{options.out}: {result.done} of {result.total} scans prepared "
@@ -82,7 +79,28 @@ def prepare(options: argparse.Namespace) -> int:
     return _listed(result.failures)
 
 
-def _tell_quality(options: argparse.Namespace, flagged: int) -> None:
+def _prepare(options: argparse.Namespace, sources, recipe, way):
+    """Prepares; where all that was found stands out, the page still says why."""
+    from brainjax.records.prepare import prepare as prepare_scans
+
+    try:
+        return prepare_scans(
+            sources,
+            options.out,
+            recipe,
+            labels=options.labels,
+            orientation=options.orientation,
+            way=way,
+            header_labels=options.header_labels,
+            exclude_flagged=options.exclude_flagged,
+        )
+    except InputRefusedError:
+        if options.exclude_flagged:
+            _tell_quality(options, None)
+        raise
+
+
+def _tell_quality(options: argparse.Namespace, flagged: int | None) -> None:
     """Writes the page of quality where there is something to show, and says so."""
     from importlib.util import find_spec
 
@@ -90,13 +108,16 @@ def _tell_quality(options: argparse.Namespace, flagged: int) -> None:
     if not table.is_file():
         return
     out = "left out" if options.exclude_flagged else "kept"
-    words = f"{table}: {flagged} stand out ({out})"
+    words = f"{table}: {'all' if flagged is None else flagged} stand out ({out})"
     if find_spec("jinja2") is None or find_spec("matplotlib") is None:
         print(f"{words}; a page of pictures takes: pip install 'brainjax[report]'")
         return
     from brainjax.report.qc import write_page_of
 
-    print(f"{words}; {write_page_of(options.out)}: open it in a browser")
+    try:
+        print(f"{words}; {write_page_of(options.out)}: open it in a browser")
+    except InputRefusedError as error:  # the list of refused scans must still come
+        print(f"{words}; no page: {error}", file=sys.stderr)
 
 
 def pretrain(options: argparse.Namespace) -> int:

@@ -237,7 +237,9 @@ def _token(shared: Path | None) -> Iterator[tuple[str, str] | None]:
     if shared is None:
         yield None
         return
-    path, word = shared.absolute() / "shared.token", secrets.token_hex(8)
+    word = secrets.token_hex(8)
+    # A name of its own: a worker may remember a file of the last call.
+    path = shared.absolute() / f"{word}.token"
     path.write_text(word)
     try:
         yield str(path), word

@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from brainjax.records.prepare import check_recipe
-from brainjax.records.runners import Way
+from brainjax.records.runners import Way, check_way
 from brainjax.records.sessions import plan_sessions
 from brainjax.records.sources import Source
+from brainjax.volume.aligned_recipe import check_installed
 from brainjax.volume.recipe import AlignedRecipe, AnyRecipe
 
 WIDE = 1000
@@ -39,6 +40,9 @@ def show_plan(
       InputRefusedError: `out` holds a data set of another recipe.
     """
     check_recipe(out, recipe)
+    check_way(way)
+    if isinstance(recipe, AlignedRecipe):
+        check_installed(recipe)
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)  # a path stays on its line

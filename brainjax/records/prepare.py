@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from brainjax.errors import InputRefusedError
 from brainjax.records.labels import label_scans
 from brainjax.records.publish import Prepared, finish
-from brainjax.records.runners import Way
+from brainjax.records.runners import Way, check_way
 from brainjax.records.sources import Source
 from brainjax.records.sources import header_labels as read_header_labels
 from brainjax.records.staging import Job, Staged, read_stored, stage_all
@@ -78,8 +78,14 @@ def prepare(
             f"limit-s: wanted more than 0 seconds, got {way.limit_s:g}"
         )
     check_recipe(out, recipe)
+    check_way(way)
     if isinstance(recipe, AlignedRecipe):
         check_installed(recipe)
+    elif exclude_flagged:
+        raise InputRefusedError(
+            f"exclude-flagged: wanted a recipe that finds the brain, whose quality is "
+            f"measured, got {recipe.describe()}"
+        )
     values = label_scans(sources, labels)
     if header_labels:
         values = _add_header_labels(sources, values)
@@ -102,7 +108,8 @@ def _stage(
     job: Job, sources: Sequence[Source], way: Way, progress: bool
 ) -> list[Staged]:
     before = set(read_stored(job.out, job.call).places)
-    before |= {path.stem for path in job.staging.glob("*.record")}
+    for folder in (job.staging, job.aside):
+        before |= {path.stem for path in folder.glob("*.record")}
     outcomes: list[Staged] = [Staged(None, False, "")] * len(sources)
     with _bar(len(sources), progress) as step:
 

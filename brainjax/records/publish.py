@@ -73,12 +73,14 @@ def finish(
                 f"that do; {out / TABLE} says why"
             )
     keys = [key for _, _, key in good]
+    _log_leavers(job, {o.key for o in outcomes if o.key is not None})
     _log_twins([s for s, _, _ in good], keys)
     folder, headers = _assemble(job, keys)
     lines = [
         json.dumps(_row(i, s, v, headers[key], job.recipe), sort_keys=True)
         for i, (s, v, key) in enumerate(good)
     ]
+    _set_aside(job, {o.key for o in outcomes if o.key is not None} - set(keys))
     _publish(out, job.recipe, folder, lines)
     remove_others(out, {o.key for o in outcomes if o.key is not None})
     reused = sum(o.key is not None and not o.made for o in outcomes)
@@ -103,10 +105,21 @@ def _judge(
         }
         for s, key, fact in zip(sources, keys, facts, strict=True)
     ]
-    flagged = flag(rows)
+    flagged = _with_reference(rows, flag(rows))
     rows = [{**r, "flags": list(f)} for r, f in zip(rows, flagged, strict=True)]
     write_qc_table(out / TABLE, rows)
     return flagged
+
+
+def _with_reference(
+    rows: Sequence[dict], flagged: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Flags what went to the template through a scan that stands out."""
+    odd = {row["source"] for row, flags in zip(rows, flagged, strict=True) if flags}
+    return [
+        (*flags, "its reference stands out") if row.get("reference") in odd else flags
+        for row, flags in zip(rows, flagged, strict=True)
+    ]
 
 
 def _assemble(job: Job, keys: list[str]) -> tuple[Path, dict[str, dict]]:
@@ -160,6 +173,24 @@ def _row(
     }
 
 
+def _set_aside(job: Job, keys: set[str]) -> None:
+    """Keeps the records of scans that were left out, so that none is made twice."""
+    stored = read_stored(job.out, job.call)
+    job.aside.mkdir(exist_ok=True)
+    for key in keys:
+        staged, aside = staged_path(job.staging, key), staged_path(job.aside, key)
+        if staged.is_file():
+            staged.replace(aside)
+        elif key in stored.places:
+            which, record = stored.places[key]
+            write_atomically(aside, stored.shards[which].payload(record))
+    for path in job.aside.iterdir():
+        if path.stem not in keys:
+            path.unlink()
+    if not keys:
+        job.aside.rmdir()
+
+
 def _publish(out: Path, recipe: AnyRecipe, folder: Path, lines: list[str]) -> None:
     """Makes the data set what `open_dataset` sees, then removes what it replaced."""
     manifest = "".join(f"{line}\n" for line in lines).encode()
@@ -190,6 +221,17 @@ def _write_failures(out: Path, failures: list[tuple[str, str]]) -> None:
     rows = [("path", "reason"), *failures]
     lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows]
     write_atomically(out / "failures.tsv", "".join(lines).encode())
+
+
+def _log_leavers(job: Job, keys: set[str]) -> None:
+    gone = len(set(read_stored(job.out, job.call).places) - keys)
+    if gone:
+        log.warning(
+            "%s: %d scans of an earlier call are not among these and leave the data "
+            "set; name all of its scans to keep them",
+            job.out,
+            gone,
+        )
 
 
 def _log_twins(sources: list[Source], keys: list[str]) -> None:

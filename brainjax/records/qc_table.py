@@ -65,9 +65,19 @@ def _word(value: Any) -> str:
 
 
 def read_qc_table(path: str | Path) -> list[dict[str, Any]]:
-    """Gives the rows that `write_qc_table` wrote; measures are numbers or None."""
+    """Gives the rows that `write_qc_table` wrote; measures are numbers or None.
+
+    Raises:
+      InputRefusedError: no such file, or another table.
+    """
     table = read_table(Path(path))
-    return [_read_row(row) for _, row in table.rows]
+    try:
+        return [_read_row(row) for _, row in table.rows]
+    except (KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputRefusedError(
+            f"{path}: wanted the quality table of `prepare`, got another: {reason}"
+        ) from None
 
 
 def _read_row(row: Mapping[str, str]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import logging
 import queue
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainjax.errors import InputRefusedError
 from brainjax.records.children import Child, ChildDiedError, ChildLateError
 from brainjax.records.memory import fit_workers
 from brainjax.records.serving import describe_error
@@ -45,6 +47,22 @@ class Way(NamedTuple):
     memory_bytes: int | None = None
     scheduler: str | None = None
     cluster: str | None = None
+
+
+def check_way(way: Way) -> None:
+    """Refuses words that name no scheduler and no cluster, before any work.
+
+    Raises:
+      InputRefusedError: says what such words look like.
+    """
+    if way.scheduler and not re.fullmatch(r"[a-z]+://.+:\d+", way.scheduler):
+        raise InputRefusedError(
+            f"scheduler: wanted an address such as tcp://host:8786, got {way.scheduler}"
+        )
+    if way.cluster and way.cluster.partition(":")[0] != "slurm":
+        raise InputRefusedError(
+            f"cluster: wanted slurm or slurm:name=value,..., got {way.cluster}"
+        )
 
 
 Done = Callable[[int, Outcome], None]

@@ -1,6 +1,7 @@
 """Which scans belong together, and through which of them the others go."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from brainjax.records.sources import Source
 from brainjax.volume.recipe import AlignedRecipe, AnyRecipe
@@ -12,18 +13,26 @@ PREFERRED = ("T1w", "T1CE", "T2w", "FLAIR")
 def plan_sessions(sources: Sequence[Source], recipe: AnyRecipe) -> list[list[int]]:
     """Gives the positions of the scans of each session, the best reference first.
 
-    Scans of a subject and session belong together where the recipe takes them so;
-    elsewhere, and where the subject is unknown, each stands for itself.
+    Scans of a subject and session belong together where the recipe takes them so; where
+    no session is known, those of a folder. Elsewhere, and where the subject is unknown,
+    each stands for itself.
     """
     together: dict[tuple, list[int]] = {}
     by_session = isinstance(recipe, AlignedRecipe) and recipe.session
     for position, source in enumerate(sources):
         alone = not by_session or source.subject is None
-        key = (position,) if alone else (source.subject, source.session)
+        key = (position,) if alone else _session(source)
         together.setdefault(key, []).append(position)
     return [
         sorted(group, key=lambda p: _rank(sources[p])) for group in together.values()
     ]
+
+
+def _session(source: Source) -> tuple:
+    """What the scans of one session share; equal names in two folders are not one."""
+    if source.session is not None:
+        return source.subject, source.session
+    return source.subject, None, str(Path(source.path).parent)
 
 
 def _rank(source: Source) -> tuple:

@@ -46,6 +46,11 @@ class Job(NamedTuple):
         """The folder of records that are not in shards yet."""
         return self.out / "staging"
 
+    @property
+    def aside(self) -> Path:
+        """The folder of records that were left out of the data set."""
+        return self.out / "aside"
+
 
 class Task(NamedTuple):
     """A scan, and the prepared scan of its session that it goes through."""
@@ -172,7 +177,13 @@ def _is_there(job: Job, key: str, path: Path) -> bool:
     """Whether a record, and what its recipe keeps beside it, were made before."""
     if isinstance(job.recipe, AlignedRecipe) and not is_kept(job.out, key):
         return False
-    return _is_stored(job, key) or _is_staged(path)
+    if _is_stored(job, key) or _is_staged(path):
+        return True
+    aside = staged_path(job.aside, key)
+    if not _is_staged(aside):
+        return False
+    aside.replace(path)
+    return True
 
 
 def _is_stored(job: Job, key: str) -> bool:

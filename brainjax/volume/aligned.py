@@ -108,18 +108,27 @@ def prepare_aligned(
     )
     doubts += place.facts.pop("doubts", [])
     facts = {**measures, **place.facts, "mask": place.mask, "doubts": doubts}
+    if place.mask == "head":  # no brain to judge
+        facts |= {"brain_ml": None, "overlap": None}
     provenance = {
         **scan.provenance,
         **scaling,
         "mask": place.mask,
         "mask_ml": round(millilitres(place.brain, scan.spacing), 1),
         "to_scan": place.to_scan.tolist(),
-        "space": "scan" if recipe.registration == "none" else "ICBM152",
+        "space": _space(recipe, reference),
         "recipe": recipe.hash,
     }
     planes = make_planes(voxels, inside, recipe.voxel_mm)
     kept = Kept(facts, place.brain, scan.affine, place.to_scan, planes)
     return Aligned(Canonical(codes, place.out_affine, provenance), kept)
+
+
+def _space(recipe: AlignedRecipe, reference: Reference | None) -> str:
+    """Names whose mm the canonical volume has."""
+    if recipe.registration != "none":
+        return "ICBM152"
+    return "scan" if reference is None else "reference"
 
 
 def settled(scan: Scan) -> Scan:

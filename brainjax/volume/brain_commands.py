@@ -5,6 +5,7 @@ grid, and that it is one. Nothing else of the scan leaves this process.
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -130,6 +131,7 @@ def _run(name: str, words: list[str], place: Path, limit_s: float) -> None:
             stdout=subprocess.DEVNULL,
             stderr=said,
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
             code = process.wait(limit_s)
@@ -144,6 +146,15 @@ def _run(name: str, words: list[str], place: Path, limit_s: float) -> None:
         raise InputRefusedError(
             f"{name}: wanted a mask, got exit code {code}{_last_line(place)}"
         )
+
+
+def _end_with_parent() -> None:
+    """Asks Linux to end this program when what started it is killed."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+
+
+_DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of linux/prctl.h."""
 
 
 def _end(process: subprocess.Popen) -> None:

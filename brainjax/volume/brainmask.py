@@ -158,7 +158,7 @@ def voxel_ml(affine: Matrix) -> float:
 
 
 def _border(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
-    return mask & ~np.asarray(ndimage.binary_erosion(mask))
+    return mask & ~np.asarray(ndimage.binary_erosion(mask), bool)
 
 
 def _nonzero(voxels: Voxels, affine: Matrix) -> Bool[np.ndarray, "x y z"]:

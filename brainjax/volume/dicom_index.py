@@ -39,7 +39,9 @@ _NOT_DICOM = (
     *(".pdf", ".html", ".zip", ".gz", ".py", ".log", ".bval", ".bvec", ".mat", ".xml"),
 )
 _NO_IMAGE = "no image"
-_NO_PATIENT = re.compile(r"(anon\w*|unknown|none|n/?a|x+|0*|patient|subject|test)?")
+_NO_PATIENT = re.compile(
+    r"(anon(ymous|ymi[sz]ed|ym)?|unknown|none|n/?a|x+|0*|patient|subject|test)?"
+)
 
 
 class Series(NamedTuple):

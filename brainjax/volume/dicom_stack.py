@@ -115,7 +115,8 @@ def _check_gaps(
 def stack(pixels: list[np.ndarray], places: Places) -> Shaped[np.ndarray, "i j k"]:
     """Gives the planes as one array, missing ones filled linearly."""
     indices = places.indices.tolist()
-    stored = np.empty((*pixels[0].shape, indices[-1] + 1), pixels[0].dtype, order="F")
+    shape = (*pixels[0].shape, indices[-1] + 1)
+    stored = np.empty(shape, np.result_type(*pixels), order="F")
     for index, plane in zip(indices, pixels, strict=True):
         stored[:, :, index] = plane
     for before, after in pairwise(indices):
