@@ -72,14 +72,42 @@ def test_a_table_and_a_page_say_what_stands_out(quick, batch, tmp_path, capsys):
     assert len(open_dataset(out)) == 6
 
 
-def test_what_stands_out_is_left_out_on_request(quick, batch, tmp_path):
+def test_what_stands_out_is_left_out_on_request(quick, batch, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(batch, out, "--exclude-flagged") == 0
     assert {row["subject"] for row in open_dataset(out).rows} == set("0123")
     assert len(read_qc_table(out / "qc.tsv")) == 6
     assert len(list((out / "kept").iterdir())) == 6
+    capsys.readouterr()
+    assert run(batch, out, "--exclude-flagged") == 0
+    assert "5 of 6 scans prepared (6 reused)" in capsys.readouterr().out
     assert run(batch, out) == 0  # taken in again, nothing made anew
+    assert "6 of 6 scans prepared (6 reused)" in capsys.readouterr().out
+    assert not (out / "aside").exists()
     assert len(open_dataset(out)) == 6
+
+
+def test_what_went_through_a_flagged_reference_is_flagged(quick, batch, tmp_path):
+    out = tmp_path / "out"
+    (batch / "sub-4_T2w.nii.gz").write_bytes((batch / "sub-4_T1w.nii.gz").read_bytes())
+    assert run(batch, out) == 0
+    rows = read_qc_table(out / "qc.tsv")
+    flags = {row["sequence"]: row["flags"] for row in rows if row["subject"] == "4"}
+    assert "its reference stands out" in flags["T2w"]
+    assert "its reference stands out" not in flags["T1w"]
+
+
+def test_only_what_was_judged_can_be_left_out(batch, tmp_path, capsys):
+    words = ["prepare", str(batch), "--out", str(tmp_path / "out")]
+    assert main([*words, "--exclude-flagged"]) == 2
+    assert "exclude-flagged: wanted a recipe that finds" in capsys.readouterr().err
+
+
+def test_who_leaves_the_data_set_is_told(quick, batch, tmp_path, caplog):
+    out = tmp_path / "out"
+    assert run(batch, out) == 0
+    assert run(batch / "sub-1_T1w.nii.gz", out) == 0
+    assert "5 scans of an earlier call" in caplog.text
 
 
 def test_a_dry_run_lists_and_writes_nothing(batch, tmp_path, capsys):

@@ -11,7 +11,7 @@ import pytest
 
 from brainjax.errors import InputRefusedError
 from brainjax.records import memory
-from brainjax.records.runners import Outcome, Way, run_tasks
+from brainjax.records.runners import Outcome, Way, check_way, run_tasks
 from brainjax.records.sources import find_sources
 from brainjax.records.staging import Job, Staged, Task, stage
 from brainjax.volume.recipe import make_recipe
@@ -140,3 +140,13 @@ def test_fewer_workers_where_memory_is_small(monkeypatch, caplog):
     assert memory.fit_workers(4, 9_000_000_000) == 1
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
     assert memory.fit_workers(4, 9_000_000_000) == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"scheduler": "nonsense"}, {"scheduler": "tcp://host"}, {"cluster": "foo"}],
+)
+def test_words_that_name_no_scheduler_are_refused(words):
+    with pytest.raises(InputRefusedError, match=r"wanted (an address|slurm)"):
+        check_way(Way(**words))
+    check_way(Way(scheduler="tcp://10.0.0.1:8786", cluster="slurm:jobs=2"))

@@ -54,6 +54,14 @@ def test_the_best_sequence_is_the_reference():
         assert plan_sessions(sources, recipe) == [[n] for n in range(8)]
 
 
+def test_without_a_session_a_folder_is_one():
+    pair = [scan("one/scan_T1.nii", "scan", None, "T1w")]
+    pair.append(scan("other/scan_T2.nii", "scan", None, "T2w"))
+    assert plan_sessions(pair, RECIPE) == [[0], [1]]
+    beside = pair[1]._replace(path="one/scan_T2.nii")
+    assert plan_sessions([pair[0], beside], RECIPE) == [[0, 1]]
+
+
 def test_two_of_one_sequence_are_told_apart_by_name_not_by_order():
     pair = [scan("b", "1", None, "T1w"), scan("a", "1", None, "T1w")]
     assert plan_sessions(pair, RECIPE) == [[1, 0]]
