@@ -71,7 +71,8 @@ def phantoms(count: int, spacing: float) -> Report:
     for number in range(1, count + 1):
         rows.append(ask(number, SEQUENCES[number % 4], spacing))
         moved = rows[-1]["moved"]
-        print(number, rows[-1]["sequence"], f"{moved['error']:.2f} mm", flush=True)
+        facts = [f"{n} {moved[n]:.3f}" for n in ("error", "dice", "metric", "seconds")]
+        print(number, rows[-1]["sequence"], *facts, flush=True)
     lines = []
     for name in ("all", *SEQUENCES):
         some = [r for r in rows if name in ("all", r["sequence"])]

@@ -116,7 +116,8 @@ def climb(
         share: of the voxels inside, so many are looked at, spread evenly.
 
     Returns:
-      The matrix, and its mutual information in nats.
+      The matrix, and its mutual information in nats; the start and 0 where the two
+      images share too little to climb.
     """
     skew, straight = straighten(moving)
     if kind == "sized":
@@ -130,11 +131,15 @@ def climb(
         way.SetInitialTransform(transform, inPlace=True)
         if skew is not None:
             way.SetMovingInitialTransform(_to_transform(skew, np.zeros(3), "affine"))
-        way.Execute(to_itk(still), to_itk(straight))
+        try:
+            way.Execute(to_itk(still), to_itk(straight))
+            metric = round(-float(way.GetMetricValue()), 6)
+        except RuntimeError:  # Next to nothing of what counts lies in the scan.
+            transform, metric = _to_transform(start, centre, kind), 0.0
     matrix = _to_matrix(transform)
     if kind == "sized":
         matrix = matrix @ size
-    return matrix, round(-float(way.GetMetricValue()), 6)
+    return matrix, metric
 
 
 def _method(inside: Any, share: float) -> Any:

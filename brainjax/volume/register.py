@@ -31,7 +31,7 @@ from brainjax.volume.template import CENTRE_MM, load_template
 KINDS = ("affine", "rigid")
 
 LEVELS_MM = (8.0, 4.0, 2.0)
-SHARES = (1.0, 0.6, 0.2)
+SHARES = (1.0, 0.4, 0.15)
 """Of the voxels at each level, so many are looked at."""
 
 BAND_MM = (8.0, 3.0, 3.0)
@@ -55,8 +55,9 @@ SHIFTS_MM = (-18.0, 0.0, 18.0)
 NEAR_DEGREES = (-15.0, 0.0, 15.0)
 """Within a session, where heads lie much alike."""
 
-STARTS, CLIMBED = 2, {1: 3, 2: 1}
-"""So many of the best starts of a size are climbed from; in all on finer levels."""
+STARTS, CLIMBED = 2, {0: 4, 1: 2, 2: 1}
+"""So many of the best starts of a size are kept; so many are climbed from on each
+level: which is the best one shows on a finer grid."""
 
 APART_MM = 3.0
 """Climbs that end nearer to each other than this over the brain found one place."""
@@ -127,7 +128,7 @@ def _find_template(
     levels: list[Still], scan: list[Image]
 ) -> tuple[Float64[np.ndarray, "4 4"], float]:
     """Gives the affine and its metric, from the head's middle or else further off."""
-    coarse, image = levels[0], _clipped(scan[0], None, None)
+    coarse, image = levels[0], _clipped(scan[0], levels[0], None)
     centre, found = _head_centre(scan[0]), []
     for moves in (along(0.0), along(FURTHER_MM)):
         if not found or found[0][1] < DOUBT:
@@ -194,7 +195,7 @@ def align_scans(
         for turn in (np.eye(3), *turns(NEAR_DEGREES))
         for move in moves
     ]
-    image = _clipped(scan[0], None, None)
+    image = _clipped(scan[0], levels[0], None)
     starts = best_starts(*levels[0], image, starts, LOOKED_AT)
     matrix, metric = _climb_levels(levels, scan, starts, centre, "rigid")
     return Alignment(matrix, metric, "rigid")
@@ -229,15 +230,14 @@ def _climb_levels(
     On the coarse grid sizes stay as the start has them: the outline of a head is
     clearer than that of its brain, and would draw the template up to it.
     """
-    coarse, image = levels[0], _clipped(scan[0], None, None)
-    words = {"kind": "sized", "centre": centre}
-    found = _sorted([climb(*coarse, image, start, **words) for start in starts])
+    points, ends = points_of(levels[0].inside), starts
+    found: list[tuple[np.ndarray, float]] = []
     for number, count in CLIMBED.items():
-        ends = _distinct([matrix for matrix, _ in found], points_of(coarse.inside))
-        image = _clipped(scan[number], levels[number], ends[0])
-        # Which of coarse ends is the best one shows on a finer grid.
-        best = best_starts(*levels[number], image, ends, count)
-        found = _climb_level(number, levels, scan, best, centre, kind)
+        finer = max(number, 1)
+        image = _clipped(scan[finer], levels[finer], ends[0] if number else None)
+        ends = best_starts(*levels[finer], image, _distinct(ends, points), count)
+        found = _climb_level(number, levels, scan, ends, centre, kind)
+        ends = [matrix for matrix, _ in found]
     return found[0]
 
 
@@ -268,19 +268,23 @@ def _climb_level(
 ) -> list[tuple[Float64[np.ndarray, "4 4"], float]]:
     """Climbs on one level from every start; the best first."""
     level = levels[number]
-    image = _clipped(scan[number], level, starts[0])
-    words = {"kind": kind, "centre": centre, "share": SHARES[number]}
+    image = _clipped(scan[number], level, starts[0] if number else None)
+    words = {
+        "kind": kind if number else "sized",
+        "centre": centre,
+        "share": SHARES[number],
+    }
     return _sorted([climb(*level, image, start, **words) for start in starts])
 
 
-def _clipped(image: Image, still: Still | None, matrix: np.ndarray | None) -> Image:
+def _clipped(image: Image, still: Still, matrix: np.ndarray | None) -> Image:
     """Gives a scan without what is brighter or darker than its brain.
 
     Fat and vessels would take up the bins of the histogram. The brain is where `still`
     counts, through `matrix`; before that is known the whole scan counts.
     """
     values = image.voxels
-    if still is not None and matrix is not None:
+    if matrix is not None:
         points = points_of(still.inside)
         pull = np.linalg.inv(image.affine) @ matrix
         at = np.rint(pull[:3, :3] @ points + pull[:3, 3:]).astype(np.int64)

@@ -14,6 +14,8 @@ from scipy.spatial.transform import Rotation
 from brainjax.volume.itk import Image
 
 BINS = 16
+POINTS = 4000
+"""At most so many are looked at, spread evenly."""
 
 Matrix = Float64[np.ndarray, "4 4"]
 
@@ -22,8 +24,9 @@ def best_starts(
     still: Image, inside: Image, moving: Image, starts: Sequence[Matrix], count: int
 ) -> list[Matrix]:
     """Gives the best few of the matrices from `still` to `moving`, best first."""
-    points = points_of(inside)
-    values = still.voxels[inside.voxels > 0.5]
+    points, values = points_of(inside), still.voxels[inside.voxels > 0.5]
+    step = -(-values.size // POINTS)
+    points, values = points[:, ::step], values[::step]
     fixed = _binned(values, *np.percentile(values, (0.5, 99.5)))
     found = _binned(moving.voxels, *np.percentile(moving.voxels, (0.5, 99.7)))
     pull = np.linalg.inv(moving.affine)

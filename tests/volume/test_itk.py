@@ -77,3 +77,10 @@ def test_a_climb_repeats_to_the_byte():
     (one, a), (other, b) = (climbed("affine", truth, np.eye(4)) for _ in range(2))
     assert one.tobytes() == other.tobytes()
     assert a == b
+
+
+def test_where_nothing_is_shared_a_climb_ends_where_it_began():
+    away = move((0, 0, 0), (5000, 0, 0))
+    found, metric = climbed("affine", np.eye(4), away)
+    np.testing.assert_allclose(found, away, atol=1e-9)
+    assert metric == 0
