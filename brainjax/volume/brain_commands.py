@@ -5,7 +5,6 @@ grid, and that it is one. Nothing else of the scan leaves this process.
 """
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import shutil
@@ -47,6 +46,21 @@ class Command(NamedTuple):
     module: str | None = None
     call: str = ""
 
+
+_LEASH = (
+    (
+        sys.executable,
+        "-c",
+        "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
+        "os.execv(sys.argv[1], sys.argv[1:])",
+    )
+    if sys.platform == "linux"
+    else ()
+)
+"""Starts a program that Linux kills when what started it is killed (PR_SET_PDEATHSIG).
+
+By a step between, not in a fork of this process, whose threads a fork would break.
+"""
 
 COMMANDS = {
     "hd-bet": Command(
@@ -125,13 +139,12 @@ def _run(name: str, words: list[str], place: Path, limit_s: float) -> None:
     """Runs a command in a session of its own, so that all it started ends with it."""
     with (place / "said").open("w+b") as said:
         process = subprocess.Popen(
-            words,
+            [*_LEASH, *words],
             cwd=place,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
             code = process.wait(limit_s)
@@ -146,15 +159,6 @@ def _run(name: str, words: list[str], place: Path, limit_s: float) -> None:
         raise InputRefusedError(
             f"{name}: wanted a mask, got exit code {code}{_last_line(place)}"
         )
-
-
-def _end_with_parent() -> None:
-    """Asks Linux to end this program when what started it is killed."""
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-
-
-_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of linux/prctl.h."""
 
 
 def _end(process: subprocess.Popen) -> None:
