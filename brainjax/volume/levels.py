@@ -84,6 +84,13 @@ def shrunk(image: Image, mm: float) -> Image:
     return Image(resample(image.voxels, grid), grid_affine(image.affine, grid))
 
 
+def grown(body: Image, mm: float) -> Image:
+    """Gives a mask and what lies within `mm` of it, one voxel at least."""
+    spacing = spacing_of(body.affine)
+    far = ndimage.distance_transform_edt(~body.voxels.astype(bool), sampling=spacing)
+    return body._replace(voxels=np.asarray(far) <= max(mm, *spacing))
+
+
 def clipped(image: Image, still: Still, matrix: np.ndarray | None) -> Image:
     """Gives a scan without what is brighter or darker than its brain.
 

@@ -17,6 +17,7 @@ from brainjax.volume.levels import (
     Still,
     clipped,
     find_head,
+    grown,
     head_centre,
     pyramid,
     template_levels,
@@ -48,6 +49,9 @@ DOUBT, FURTHER_MM = 0.3, 14.0
 """Below so many nats a climb may have failed: it begins again from further off."""
 
 SHIFTS_MM = (-18.0, 0.0, 18.0)
+RIM_MM = 6.0
+"""By so much a brain is widened where two scans of one head are laid on each other."""
+
 NEAR_DEGREES = (-15.0, 0.0, 15.0)
 """Within a session, where heads lie much alike."""
 
@@ -156,7 +160,8 @@ def align_scans(
 ) -> Alignment:
     """Gives fixed mm to moving mm, rigid, of two scans of one head, of any contrast.
 
-    `inside` is where the fixed scan counts (its brain); without it, its whole head.
+    `inside` is where the fixed scan counts (its brain, a rim round it is added, as the
+    outline tells most); without it, its whole head.
     Raises InputRefusedError for a scan of one value, MissingExtraError where SimpleITK
     is absent.
     """
@@ -165,7 +170,7 @@ def align_scans(
         bodies = [Image(find_head(i.voxels), i.affine) for i in still]
     else:
         found = pyramid(inside.astype(np.float32), fixed_affine)
-        bodies = [Image(i.voxels > 0.5, i.affine) for i in found]
+        bodies = [grown(Image(i.voxels > 0.5, i.affine), RIM_MM) for i in found]
     levels = [Still(*pair) for pair in zip(still, bodies, strict=True)]
     scan = pyramid(moving, moving_affine)
     centre = points_of(bodies[0]).mean(1)
@@ -177,7 +182,8 @@ def align_scans(
         for move in moves
     ]
     image = clipped(scan[0], levels[0], None)
-    starts = best_starts(*levels[0], image, starts, LOOKED_AT)
+    # What the headers say is always one of them.
+    starts = [starts[0], *best_starts(*levels[0], image, starts[1:], LOOKED_AT)]
     matrix, metric = _climb_levels(levels, scan, starts, centre, "rigid")
     return Alignment(matrix, metric, "rigid")
 
