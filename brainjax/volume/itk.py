@@ -108,7 +108,7 @@ def climb(
     """Climbs Mattes mutual information (Mattes et al. 2003) from a start.
 
     Args:
-        still: the image that stays; inside: where of it counts.
+        still: the image that stays, without shear; inside: where of it counts.
         moving: the scan.
         start: mm of `still` to mm of the scan.
         kind: of KINDS.

@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float64
 from scipy import ndimage
 
 from brainjax.errors import InputRefusedError
-from brainjax.volume.itk import Image
+from brainjax.volume.itk import Image, straighten
 from brainjax.volume.scan import spacing_of
 from brainjax.volume.space import grid_affine, resample, whole_grid
 from brainjax.volume.starts import points_of
 from brainjax.volume.template import load_template
+from brainjax.volume.through import resample_through
 
 LEVELS_MM = (8.0, 4.0, 2.0)
 BAND_MM = (8.0, 3.0, 3.0)
@@ -82,6 +83,30 @@ def shrunk(image: Image, mm: float) -> Image:
         return image
     grid = whole_grid(image.voxels.shape, spacing, mm)
     return Image(resample(image.voxels, grid), grid_affine(image.affine, grid))
+
+
+def unsheared(image: Image) -> Image:
+    """Gives a sheared image on a grid without shear that holds all of it.
+
+    SimpleITK has no place for the shear of the image that stays.
+    """
+    if straighten(image)[0] is None:
+        return image
+    spacing = np.array(spacing_of(image.affine))
+    left, _, right = np.linalg.svd(image.affine[:3, :3] / spacing)
+    plain = np.eye(4)
+    plain[:3, :3] = (left @ right) * spacing
+    ends = [(0, n - 1) for n in image.voxels.shape]
+    corners = np.stack(np.meshgrid(*ends)).reshape(3, -1)
+    at = np.linalg.solve(plain[:3, :3], image.affine[:3, :3] @ corners)
+    plain[:3, 3] = image.affine[:3, 3] + plain[:3, :3] @ at.min(1)
+    x, y, z = (int(n) for n in np.ceil(np.ptp(at, axis=1) - 1e-6) + 1)
+    voxels = image.voxels.astype(np.float32)
+    outside = float(voxels.min())
+    laid = resample_through(
+        voxels, image.affine, np.eye(4), plain, (x, y, z), outside=outside
+    )
+    return Image(laid, plain)
 
 
 def grown(body: Image, mm: float) -> Image:

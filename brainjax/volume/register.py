@@ -21,6 +21,7 @@ from brainjax.volume.levels import (
     head_centre,
     pyramid,
     template_levels,
+    unsheared,
 )
 from brainjax.volume.starts import (
     along,
@@ -165,11 +166,12 @@ def align_scans(
     Raises InputRefusedError for a scan of one value, MissingExtraError where SimpleITK
     is absent.
     """
-    still = pyramid(fixed, fixed_affine)
+    still = [unsheared(image) for image in pyramid(fixed, fixed_affine)]
     if inside is None:
         bodies = [Image(find_head(i.voxels), i.affine) for i in still]
     else:
         found = pyramid(inside.astype(np.float32), fixed_affine)
+        found = [unsheared(image) for image in found]
         bodies = [grown(Image(i.voxels > 0.5, i.affine), RIM_MM) for i in found]
     levels = [Still(*pair) for pair in zip(still, bodies, strict=True)]
     scan = pyramid(moving, moving_affine)

@@ -93,6 +93,17 @@ def test_scans_of_a_session_meet_across_contrasts():
     assert found.kind == "rigid"
 
 
+def test_scans_of_a_session_meet_where_the_one_that_stays_is_sheared():
+    truth = move((7, -5, 4), (6, -8, 5))
+    fixed, grid = moved(np.eye(4), shear=SHEAR)
+    affine = head()[1]
+    inside = resample_through(
+        brain().astype(np.float32), affine, np.eye(4), grid, fixed.shape
+    )
+    found = align_scans(fixed, grid, *moved(truth, "T2w"), inside=inside > 0.5)
+    assert apart(found.matrix, truth) < 0.5
+
+
 @pytest.mark.slow
 def test_scans_of_a_session_meet_by_the_whole_head():
     truth = move((-6, 3, 10), (2, 12, -5))
