@@ -109,13 +109,13 @@ def measure(case: Case, backends: list[str], n4: bool) -> tuple[list, list]:
         masks[backend] = brain.mask
         row: dict = {"scan": case.name, "group": case.group, "backend": backend}
         for name, truth in truths.items():
-            found = compare(brain.mask, truth, scan.spacing)
+            found = compare(brain.mask, truth, scan.affine)
             row[name] = round(float(found.dice), 4)
             row[f"{name}_hd95"] = found.hausdorff95_mm
             row[f"{name}_ml"] = round(found.ml, 1)
         row |= {"align_s": round(aligned, 2), "mask_s": round(seconds, 2)}
         rows.append({**row, "doubts": list(brain.doubts)})
-    between = agreement(masks, scan.spacing)
+    between = agreement(masks, scan.affine)
     return rows, [[case.name, *pair, *map(float, v)] for pair, v in between.items()]  # type: ignore[arg-type]
 
 

@@ -80,7 +80,7 @@ def prepare_aligned(
     """
     scan = settled(read_scan(path, orientation=orientation))
     body = find_mask(scan.voxels, scan.spacing)
-    check_body(path, body, scan.spacing)
+    check_body(path, body, scan.affine)
     head = mask_on_scan(body, scan)
     given = None
     if mask_path is not None:
@@ -99,7 +99,7 @@ def prepare_aligned(
     codes, scaling = SCALINGS[recipe.intensity](path, voxels, inside, recipe)
     measures = measure(
         scan.voxels,  # as it came, before any step changed its intensities
-        scan.spacing,
+        scan.affine,
         place.brain,
         head,
         overlap=place.facts.get("overlap"),
@@ -114,7 +114,7 @@ def prepare_aligned(
         **scan.provenance,
         **scaling,
         "mask": place.mask,
-        "mask_ml": round(millilitres(place.brain, scan.spacing), 1),
+        "mask_ml": round(millilitres(place.brain, scan.affine), 1),
         "to_scan": place.to_scan.tolist(),
         "space": _space(recipe, reference),
         "recipe": recipe.hash,

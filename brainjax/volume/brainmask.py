@@ -83,7 +83,7 @@ def find_brain(
     if not mask.any():
         raise InputRefusedError(f"mask: wanted a brain, got none from {backend}")
     spacing = spacing_of(affine)
-    ml = voxel_ml(affine) * np.count_nonzero(mask)
+    ml = millilitres(mask, affine)
     return Brain(mask, backend, round(ml, 1), find_doubts(mask, spacing, ml))
 
 
@@ -125,36 +125,32 @@ def find_doubts(
 
 
 def agreement(
-    masks: dict[str, Bool[np.ndarray, "x y z"]], spacing: tuple
+    masks: dict[str, Bool[np.ndarray, "x y z"]], affine: Matrix
 ) -> dict[tuple[str, str], Agreement]:
     """Gives how alike each two masks of one scan are, in the order they are named."""
     return {
-        pair: compare(masks[pair[0]], masks[pair[1]], spacing)
+        pair: compare(masks[pair[0]], masks[pair[1]], affine)
         for pair in itertools.combinations(masks, 2)
     }
 
 
 def compare(
-    one: Bool[np.ndarray, "x y z"], other: Bool[np.ndarray, "x y z"], spacing: tuple
+    one: Bool[np.ndarray, "x y z"], other: Bool[np.ndarray, "x y z"], affine: Matrix
 ) -> Agreement:
     """Gives how alike two masks are; distances run between their border voxels."""
-    ml = millilitres(one, spacing) - millilitres(other, spacing)
+    ml = millilitres(one, affine) - millilitres(other, affine)
     total = np.count_nonzero(one) + np.count_nonzero(other)
     if not (one.any() and other.any()):
         return Agreement(1.0 if total == 0 else 0.0, None, ml)
     both = np.count_nonzero(one & other)
     borders = _border(one), _border(other)
+    spacing = spacing_of(affine)
     distances = [
         np.asarray(ndimage.distance_transform_edt(~there, sampling=spacing))[here]
         for here, there in (borders, borders[::-1])
     ]
     far = float(np.percentile(np.concatenate(distances), 95))
     return Agreement(float(2 * both / total), far, ml)
-
-
-def voxel_ml(affine: Matrix) -> float:
-    """Gives a voxel's volume; of a sheared grid too."""
-    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
 def _border(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.canonical import Canonical, Hashed
@@ -104,14 +104,17 @@ def prepare_centred(
         mask = find_mask(scan.voxels, scan.spacing, kind=recipe.mask)
     else:
         mask = given_mask(scan, mask_path, orientation)
-    volume = check_body(path, mask, scan.spacing)
+    volume = check_body(path, mask, scan.affine)
     grid = field_of_view(scan, mask, recipe)
     return _canonical(path, scan, mask, grid, recipe, volume)
 
 
-def check_body(path: str | Path, mask: Mask, spacing: tuple) -> float:
+def check_body(
+    path: str | Path, mask: Mask, affine: Float64[np.ndarray, "4 4"]
+) -> float:
     """Gives the volume of a head or brain in ml; refuses what can be neither."""
-    volume = millilitres(mask.voxels, _mask_spacing(mask, spacing))
+    grid = affine if mask.grid is None else grid_affine(affine, mask.grid)
+    volume = millilitres(mask.voxels, grid)
     low, high = BODY_ML
     if not low <= volume <= high:
         raise InputRefusedError(

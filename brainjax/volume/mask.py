@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Float64, Int32
 from scipy import ndimage
 
 from brainjax.volume.space import Grid, compose, resample, whole_grid
@@ -63,7 +63,8 @@ def looks_stripped(
     """Says whether a scan was skull-stripped before it came here."""
     border = _border(voxels)
     empty = (border == _background(voxels)).mean() >= STRIPPED_BORDER
-    return bool(empty) and millilitres(mask, spacing) < STRIPPED_MAX_ML
+    volume = np.count_nonzero(mask) * np.prod(spacing) / 1000
+    return bool(empty) and bool(volume < STRIPPED_MAX_ML)
 
 
 def foreground(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
@@ -85,9 +86,19 @@ def foreground(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"
     return _whole_body(above)
 
 
-def millilitres(mask: Bool[np.ndarray, "x y z"], spacing: tuple) -> float:
-    """Gives the volume of a mask with `spacing` in mm."""
-    return float(np.count_nonzero(mask) * np.prod(spacing) / 1000)
+def millilitres(
+    mask: Bool[np.ndarray, "x y z"], affine: Float64[np.ndarray, "4 4"]
+) -> float:
+    """Gives the volume of a mask on a grid whose affine is in mm."""
+    return np.count_nonzero(mask) * voxel_ml(affine)
+
+
+def voxel_ml(affine: Float64[np.ndarray, "4 4"]) -> float:
+    """Gives a voxel's volume; of a sheared grid too.
+
+    Rounded: a header's float32 must not decide the last digits.
+    """
+    return round(abs(float(np.linalg.det(affine[:3, :3]))), 6) / 1000
 
 
 def _head(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:

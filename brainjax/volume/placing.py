@@ -155,7 +155,7 @@ def _find_brain(
     masks = {name: mask for name, (mask, _) in found.items()}
     told: dict[str, Any] = {"doubts": list(found[names[0]][1])}
     if len(masks) > 1:
-        pairs = agreement(masks, scan.spacing)
+        pairs = agreement(masks, scan.affine)
         told["agreement"] = {" ".join(pair): list(row) for pair, row in pairs.items()}
     return masks[names[0]], names[0], told
 

@@ -7,10 +7,11 @@ it (Esteban et al. 2017); where ours differ the docstring says how.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 from brainjax.volume.air import find_air
 from brainjax.volume.mask import millilitres
+from brainjax.volume.scan import spacing_of
 from brainjax.volume.tissue import contrast_to_noise, deep_signal, smoothness
 
 TOUCH_MM = 20.0
@@ -19,7 +20,7 @@ TOUCH_MM = 20.0
 
 def measure(
     voxels: Float32[np.ndarray, "x y z"],
-    spacing: tuple,
+    affine: Float64[np.ndarray, "4 4"],
     brain: Bool[np.ndarray, "x y z"],
     head: Bool[np.ndarray, "x y z"],
     *,
@@ -30,7 +31,7 @@ def measure(
     """Gives the quality measures of a RAS+ scan; see docs/quality.md.
 
     Args:
-      voxels: as read. spacing: mm along the three axes.
+      voxels: as read. affine: voxel indices to mm.
       brain, head: masks on the scan's grid; the same twice for a stripped scan.
       overlap: Dice of the brain with the template's, in its space.
       metric: mutual information that the registration ended with.
@@ -40,6 +41,7 @@ def measure(
       The measures by name, always the same names in the same order. brain_ml, head_ml
       in ml; cut_off_mm, blur in mm; cut_faces a count of 0..6; the rest are ratios.
     """
+    spacing = spacing_of(affine)
     shown = brain if brain.any() else head
     either = head | brain
     box = _image_box(voxels)
@@ -49,8 +51,8 @@ def measure(
     seen = box if air else (slice(None),) * 3
     cut_off, faces = find_cuts(brain[seen], head[seen], spacing)
     measures = {
-        "brain_ml": millilitres(brain, spacing),
-        "head_ml": millilitres(head, spacing),
+        "brain_ml": millilitres(brain, affine),
+        "head_ml": millilitres(head, affine),
         "overlap": overlap,
         "metric": metric,
         "snr": signal / air.sd if air else None,

@@ -28,7 +28,7 @@ def rows(count=40, sequence="T1w", seed=0, **measures) -> list[dict]:
 
 def test_the_measures_are_those_that_are_measured():
     nothing = np.zeros((9, 9, 9), bool)
-    found = measure(np.zeros((9, 9, 9), np.float32), (2, 2, 2), nothing, nothing)
+    found = measure(np.zeros((9, 9, 9), np.float32), np.eye(4), nothing, nothing)
     assert set(found) == set(MEASURES)
 
 

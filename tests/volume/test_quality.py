@@ -18,6 +18,7 @@ from brainjax.volume.quality import find_cuts, focus_entropy, measure
 from brainjax.volume.tissue import contrast_to_noise, deep_signal, smoothness
 
 SPACING = (3.0, 3.0, 3.0)
+AFFINE = np.diag([*SPACING, 1.0])
 SHAPE = (74, 84, 78)
 SIGNAL = 500.0
 GREY = 350.0
@@ -55,7 +56,7 @@ def scan(sigma=5.0, coils=1, seed=0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def plain():
-    return measure(scan(), SPACING, BRAIN, HEAD, overlap=0.9, metric=0.4)
+    return measure(scan(), AFFINE, BRAIN, HEAD, overlap=0.9, metric=0.4)
 
 
 def test_every_measure_is_defined_on_a_head(plain):
@@ -71,22 +72,22 @@ def test_every_measure_is_defined_on_a_head(plain):
 
 @pytest.mark.parametrize("sigma", [3.0, 10.0, 30.0])
 def test_the_signal_to_noise_ratio_is_the_one_put_in(sigma):
-    found = measure(scan(sigma), SPACING, BRAIN, HEAD)["snr"]
+    found = measure(scan(sigma), AFFINE, BRAIN, HEAD)["snr"]
     assert found == pytest.approx(SIGNAL / sigma, rel=0.06)
 
 
 def test_several_coils_move_it_little():
-    found = measure(scan(10.0, coils=8), SPACING, BRAIN, HEAD)["snr"]
+    found = measure(scan(10.0, coils=8), AFFINE, BRAIN, HEAD)["snr"]
     assert found == pytest.approx(SIGNAL / 10, rel=0.25)
 
 
 def test_whole_numbers_move_it_little():
-    found = measure(np.round(scan(2.0)), SPACING, BRAIN, HEAD)["snr"]
+    found = measure(np.round(scan(2.0)), AFFINE, BRAIN, HEAD)["snr"]
     assert found == pytest.approx(SIGNAL / 2, rel=0.1)
 
 
 def test_scale_moves_no_ratio(plain):
-    other = measure(7 * scan(), SPACING, BRAIN, HEAD, overlap=0.9, metric=0.4)
+    other = measure(7 * scan(), AFFINE, BRAIN, HEAD, overlap=0.9, metric=0.4)
     for name, value in plain.items():
         assert other[name] == (None if value is None else pytest.approx(value, 1e-4))
 
@@ -95,20 +96,20 @@ def test_scale_moves_no_ratio(plain):
 def test_a_ghost_is_found_along_any_axis(axis):
     voxels = scan()
     voxels += 0.1 * np.roll(voxels, SHAPE[axis] // 2, axis)
-    assert measure(voxels, SPACING, BRAIN, HEAD)["ghosting"] > 0.03
+    assert measure(voxels, AFFINE, BRAIN, HEAD)["ghosting"] > 0.03
 
 
 def test_a_bright_spot_in_the_air_is_counted_and_noise_is_not():
     voxels = scan()
     voxels[2:8, 60:75, 66:76] = 200
-    found = measure(voxels, SPACING, BRAIN, HEAD)
+    found = measure(voxels, AFFINE, BRAIN, HEAD)
     assert 0.002 < found["air_outliers"] < 0.02
     assert found["snr"] == pytest.approx(SIGNAL / 5, rel=0.1)
 
 
 def test_a_stripped_scan_has_no_air():
     voxels = np.where(BRAIN, scan(), np.float32(0))
-    found = measure(voxels, SPACING, BRAIN, BRAIN)
+    found = measure(voxels, AFFINE, BRAIN, BRAIN)
     for name in ("snr", "ghosting", "air_outliers"):
         assert found[name] is None
     assert found["cnr"] > 10
@@ -178,7 +179,7 @@ def test_faces_padded_on_hide_no_cut():
     padding = ((0, 0), (0, 0), (0, 20))
     found = measure(
         np.pad(voxels[..., keep], padding),
-        SPACING,
+        AFFINE,
         np.pad(brain[..., keep], padding),
         np.pad(head[..., keep], padding),
     )
@@ -187,12 +188,18 @@ def test_faces_padded_on_hide_no_cut():
     assert found["ghosting"] < 0.01
 
 
+def test_volumes_are_those_of_a_sheared_grid():
+    shear = AFFINE.copy()
+    shear[1, 2] = 1.5
+    found = measure(scan(), shear, BRAIN, HEAD)
+    assert found["brain_ml"] == pytest.approx(BRAIN.sum() * 0.027, rel=1e-6)
+    assert found["head_ml"] == pytest.approx(HEAD.sum() * 0.027, rel=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_what_cannot_be_told_is_none_and_never_nan(value):
     nothing = np.zeros((10, 12, 14), bool)
-    found = measure(
-        np.full(nothing.shape, value, np.float32), SPACING, nothing, nothing
-    )
+    found = measure(np.full(nothing.shape, value, np.float32), AFFINE, nothing, nothing)
     assert found["brain_ml"] == 0
     known = [number for number in found.values() if number is not None]
     assert np.isfinite(known).all()
@@ -201,7 +208,7 @@ def test_what_cannot_be_told_is_none_and_never_nan(value):
 
 def test_clipped_is_the_share_at_the_top():
     voxels = np.minimum(scan(), np.float32(SIGNAL))
-    found = measure(voxels, SPACING, BRAIN, HEAD)["clipped"]
+    found = measure(voxels, AFFINE, BRAIN, HEAD)["clipped"]
     assert found == pytest.approx((voxels[HEAD] == SIGNAL).mean())
     assert found > 0.3
 
