@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from brainjax.errors import InputRefusedError, MissingExtraError
-from brainjax.records.jobs import start_cluster
+from brainjax.records.jobs import check_submitted, start_cluster
 from brainjax.records.runners import Done, Outcome, Setup, Way, Work
 from brainjax.records.station import Parcel, versions_here, work_there
 
@@ -161,7 +161,7 @@ def _connect(way: Way) -> Iterator[Any]:
             ) from None
         stack.callback(_close, client)
         _check_scheduler(client)
-        _wait_for_worker(client, way)
+        _wait_for_worker(client, way, place)
         yield client
 
 
@@ -213,7 +213,7 @@ def _check_scheduler(client: Any) -> None:
         )
 
 
-def _wait_for_worker(client: Any, way: Way) -> None:
+def _wait_for_worker(client: Any, way: Way, place: Any) -> None:
     if way.cluster:
         log.info("waiting for the first Dask worker from %s", way.cluster)
     end = time.monotonic() + WORKERS_S
@@ -223,6 +223,8 @@ def _wait_for_worker(client: Any, way: Way) -> None:
                 f"{_address(client)}: wanted a Dask scheduler with workers, got one "
                 f"without any for {WORKERS_S} s"
             )
+        if way.cluster:
+            check_submitted(place)
         time.sleep(0.1)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.runners import Way
@@ -64,13 +64,48 @@ def make_cluster(jobs: Jobs) -> Any:
     # The scheduler reads it when it starts.
     with dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}):
         try:
-            return getattr(dask_jobqueue, jobs.kind)(
+            kind = getattr(dask_jobqueue, jobs.kind)
+            cluster = kind(
+                job_cls=_that_tells(kind.job_cls),
                 scheduler_options={"dashboard": False, "dashboard_address": ":0"},
                 **jobs.words,
             )
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputRefusedError(f"{jobs.kind}: wanted jobs, got {reason}") from None
+    return cluster
+
+
+def _that_tells(job: Any) -> Any:
+    """Gives a class of jobs that notes in `refusals` why one could not be submitted.
+
+    Dask only logs it, and waits for the job's workers.
+    """
+    from distributed.deploy.spec import ProcessInterface
+
+    class Telling(job):
+        refusals: ClassVar[list[str]] = []
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (OSError, RuntimeError, ValueError) as error:
+                said = str(error).rpartition("stderr:\n")[2]
+                reason = " ".join(said.split())[:300] or "no word of why"
+                self.refusals.append(f"{self.submit_command}: {reason}")
+                await ProcessInterface.start(self)  # or Dask would log it at length
+
+    return Telling
+
+
+def check_submitted(cluster: Any) -> None:
+    """Refuses a cluster whose queue took no job; its command's own words, one line."""
+    refusals = cluster.job_cls.refusals
+    if refusals:
+        raise InputRefusedError(
+            f"cluster: wanted jobs in the queue, got {len(refusals)} that were "
+            f"refused, the first: {refusals[0]}"
+        )
 
 
 @contextlib.contextmanager

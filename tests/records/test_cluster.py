@@ -289,6 +289,23 @@ def test_a_killed_driver_and_a_killed_scheduler(tmp_path):
     assert not list(notes.glob("*.half"))
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_queue_that_refuses_is_told_soon(there, tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    if there:
+        text = "#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n"
+        (tmp_path / "sbatch").write_text(text)
+        (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    reason = "sbatch: error: invalid partition" if there else "No such file"
+    began, way = time.monotonic(), Way(cluster="slurm:jobs=2,interface=lo")
+    with pytest.raises(InputRefusedError, match=f"first: sbatch: .*{reason}") as seen:
+        run(len, ["a"], way, shared=tmp_path)
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(seen.value)
+
+
 SBATCH = """#!/bin/sh
 for last; do :; done
 sh "$last" > /dev/null 2>&1 &
