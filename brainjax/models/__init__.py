@@ -2,6 +2,7 @@
 
 To add an encoder: one file, and one row in `ENCODERS`. An encoder takes
 `[b, x, y, z, channels]`, gives `Encoded(pooled, tokens)`, and has `.width`, `.shape`.
+Segmenters, which give logits of every voxel, have a table of their own, `SEGMENTERS`.
 """
 
 from flax import nnx
@@ -12,11 +13,14 @@ from brainjax.models.encoded import Encoded, choice
 from brainjax.models.heads import Head, Projector
 from brainjax.models.pure import Pure, count_parameters, run, to_pure
 from brainjax.models.resnet import ResNet
+from brainjax.models.segmenters import SEGMENTERS, Segmented, make_segmenter
 from brainjax.models.segresnet import SegResEncoder
+from brainjax.models.unet import WholeUNet
 from brainjax.models.vit import ViT
 
 __all__ = [
     "ENCODERS",
+    "SEGMENTERS",
     "DenseNet",
     "Encoded",
     "Head",
@@ -26,9 +30,12 @@ __all__ = [
     "ResNet",
     "ResidualCNN",
     "SegResEncoder",
+    "Segmented",
     "ViT",
+    "WholeUNet",
     "count_parameters",
     "make_encoder",
+    "make_segmenter",
     "run",
     "to_pure",
 ]
