@@ -106,7 +106,8 @@ def encode_sources(
     outputs = encode_scans(
         encode, run.params, run.batch_stats, through.codes(), batch=through.batch
     )
-    return through.done, outputs, through.failures
+    order = through.restore_order()
+    return through.done, outputs[order], through.failures
 
 
 def answer_sources(
@@ -122,6 +123,8 @@ def answer_sources(
     answers = answer_scans(
         answer, run.params, run.batch_stats, through.codes(), batch=through.batch
     )
+    order = through.restore_order()
+    answers = Answers(*(values[order] for values in answers))
     return through.done, answers, through.failures
 
 
@@ -138,6 +141,7 @@ class _Through:
     ):
         self.done: list[Source] = []
         self.failures: Failures = []
+        self._places = {source.path: n for n, source in enumerate(sources)}
         self.prepared = prepare_scans(
             sources, run.recipe, orientation=orientation, workers=workers
         )
@@ -152,6 +156,18 @@ class _Through:
             else:
                 self.done.append(source)
                 yield codes
+
+    def restore_order(self) -> list[int]:
+        """Puts `done` and `failures` into the order of the list they were given in.
+
+        Returns:
+          Where each of `done` was before, as rows of what the network gave.
+        """
+        places = [self._places[source.path] for source in self.done]
+        order = sorted(range(len(places)), key=places.__getitem__)
+        self.done = [self.done[row] for row in order]
+        self.failures.sort(key=lambda failure: self._places[failure[0]])
+        return order
 
 
 def describe_sources(run: Run, sources: Sequence[Source]) -> Columns:

@@ -40,9 +40,10 @@ def prepare_scans(
     orientation: str | None = None,
     workers: int = 1,
 ) -> Iterator[Prepared]:
-    """Prepares scans in order, `workers` at a time, as `brainjax prepare` would.
+    """Prepares scans, `workers` at a time, as `brainjax prepare` would.
 
-    Only a few volumes are held at once, however many scans there are.
+    In order, except that the scans of a session follow its first: so only a few volumes
+    are held at once, however many scans there are and however they are listed.
 
     Raises:
       InputRefusedError: no worker.
@@ -64,7 +65,7 @@ def prepare_scans(
             return Prepared(source, None, f"{source.path}: {reason}")
         return Prepared(source, volume.codes, "")
 
-    waiting = iter(range(len(sources)))
+    waiting = iter(sessions.order)
     with ThreadPoolExecutor(workers) as pool:
         ahead = [pool.submit(prepare, p) for p in islice(waiting, 2 * workers)]
         while ahead:

@@ -28,7 +28,10 @@ class Sessions:
     """Prepares scans in any order, from any thread, as `brainjax prepare` does.
 
     The best reference of a session is prepared with the first of its scans that is
-    asked for; where it is refused, the next best takes its place.
+    asked for; where it is refused, the next best takes its place. A session's voxels
+    are held from its first scan to its last: in `order` that is not for long.
+
+    order: the scans, those of a session one after another.
     """
 
     def __init__(
@@ -39,7 +42,10 @@ class Sessions:
         self._sources, self._recipe = sources, recipe
         self._orientation = orientation
         self._sessions: dict[int, _Session] = {}
-        for positions in plan_sessions(sources, recipe):
+        groups = plan_sessions(sources, recipe)
+        firsts = sorted(groups, key=min)
+        self.order = [position for group in firsts for position in sorted(group)]
+        for positions in groups:
             session = _Session(positions)
             self._sessions |= dict.fromkeys(positions, session)
 

@@ -1,18 +1,23 @@
 """Sessions at predict are what they were at prepare; DICOM folders are answered."""
 
 import csv
+import weakref
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from brainjax.cli import main
 from brainjax.errors import InputRefusedError
-from brainjax.infer.scans import list_scans, prepare_scans
+from brainjax.infer.scans import Prepared, list_scans, prepare_scans
 from brainjax.infer.sessions import Sessions
 from brainjax.interop import convert, make_statement
-from brainjax.records.sources import find_sources
+from brainjax.records.sources import Source, find_sources
 from brainjax.records.store import open_dataset
+from brainjax.volume.canonical import Canonical
 from tests.conftest import write_scan
 from tests.interop.foreign import lightning
 from tests.records.lying import RECIPE, lay
@@ -53,6 +58,65 @@ def test_the_next_best_lends_where_the_reference_is_refused(session, tmp_path):
     with pytest.raises(InputRefusedError, match="sub-1_T1w"):
         sessions.prepare(places["T1w"])
     assert sessions.prepare(places["T2w"]).provenance["mask"] == "nonzero"
+
+
+class Lent:
+    """A reference that can be counted."""
+
+
+def by_sequence(subjects: int) -> list[Source]:
+    """All T1w scans, then all T2w, then all FLAIR."""
+    return [
+        Source(f"{sequence}/{number}", f"sub-{number}", "1", sequence)
+        for sequence in ("T1w", "T2w", "FLAIR")
+        for number in range(subjects)
+    ]
+
+
+def test_few_sessions_are_held_however_scans_are_listed(monkeypatch):
+    alive: weakref.WeakSet[Lent] = weakref.WeakSet()
+
+    def lend(self, position, volume, kept):
+        alive.add(lent := Lent())
+        return lent
+
+    volume = Canonical(np.zeros((2, 2, 2), np.uint8), np.eye(4), {})
+    monkeypatch.setattr(Sessions, "_prepare", lambda *words: (volume, "kept"))
+    monkeypatch.setattr(Sessions, "_lend", lend)
+    sources, most, seen = by_sequence(12), 0, []
+    for source, _, reason in prepare_scans(sources, RECIPE):
+        assert reason == ""
+        seen.append(source)
+        most = max(most, len(alive))
+    assert most <= 2
+    assert sorted(seen) == sorted(sources)
+    assert seen[:3] == sources[::12]
+
+
+def test_answers_come_in_the_order_of_the_list(monkeypatch):
+    sources = by_sequence(4)
+
+    def mixed(given, recipe, **words):
+        for source in sorted(given, key=lambda s: s.subject):
+            refused = source.path == "T2w/2" or source.path == "T1w/3"
+            codes = None if refused else np.full(1, given.index(source))
+            yield Prepared(source, codes, "odd" if refused else "")
+
+    embed = import_module("brainjax.infer.embed")
+    monkeypatch.setattr(embed, "prepare_scans", mixed)
+    monkeypatch.setattr(embed, "make_encode", lambda *words, **more: None)
+    monkeypatch.setattr(
+        embed, "encode_scans", lambda *words, **more: np.stack(list(words[3]))
+    )
+    run: Any = SimpleNamespace(
+        recipe=RECIPE, graphdef=None, view=None, params=None, batch_stats=None
+    )
+    done, outputs, failures = embed.encode_sources(run, sources)
+    assert failures == [("T1w/3", "odd"), ("T2w/2", "odd")]
+    assert done == [
+        source for source in sources if (source.path, "odd") not in failures
+    ]
+    assert [sources[number] for number in outputs[:, 0]] == done
 
 
 @pytest.fixture(scope="module")
