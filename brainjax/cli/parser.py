@@ -24,6 +24,11 @@ def sizes(text: str) -> tuple[int, ...]:
     )
 
 
+def seconds(text: str) -> float | None:
+    """Reads a time limit; "0" and "none" are none."""
+    return None if text == "none" or float(text) == 0 else float(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Describes every verb."""
     parser = OneLineParser(
@@ -107,7 +112,10 @@ def _add_steps(verb: argparse.ArgumentParser) -> None:
 def _add_ways(verb: argparse.ArgumentParser) -> None:
     words = verb.add_argument_group("many scans (docs/scanner.md)")
     words.add_argument(
-        "--limit-s", type=float, default=1800.0, help="seconds a scan may take"
+        "--limit-s",
+        type=seconds,
+        default=1800.0,
+        help="seconds a scan may take; 0 or none: as long as it likes",
     )
     words.add_argument(
         "--memory-gb", type=float, help="a worker needs; fewer work if there is less"

@@ -92,8 +92,13 @@ def prepare(
     with _alone(out), _roomy(out):
         job = Job(out, recipe, orientation, uuid.uuid4().hex)
         job.staging.mkdir(exist_ok=True)
-        outcomes = _stage(job, sources, way, progress)
-        return finish(job, sources, values, outcomes, exclude_flagged=exclude_flagged)
+        try:
+            outcomes = _stage(job, sources, way, progress)
+            words = {"exclude_flagged": exclude_flagged}
+            return finish(job, sources, values, outcomes, **words)
+        finally:
+            with contextlib.suppress(OSError):  # gone, or of use to the next call
+                job.staging.rmdir()
 
 
 def _add_header_labels(sources: Sequence[Source], values: Sequence[dict]) -> list[dict]:

@@ -76,6 +76,7 @@ def make_recipe(
                 f"{word.replace('_', '-')}: wanted none for recipe "
                 f"{recipe.describe()}, got {value}"
             )
+    _check_name(name, registration)
     if "spacing" in stated:
         stated["spacing"] = float(stated["spacing"])
     if "fov_mm" in stated:
@@ -93,6 +94,16 @@ def _fixed(recipe: AnyRecipe) -> tuple[str, ...]:
     if isinstance(recipe, Recipe):
         return steps
     return sizes if recipe.size else ()
+
+
+def _check_name(name: str, registration: str | None) -> None:
+    """Refuses a registration that is another row's: `mni_rigid` says what it is."""
+    row = f"mni_{registration}"
+    if name.startswith("mni_") and row in RECIPES and row != name:
+        raise InputRefusedError(
+            f"registration: wanted {name.removeprefix('mni_')} or none for recipe "
+            f"{name}, got {registration}; that is recipe {row}"
+        )
 
 
 def _check(recipe: AnyRecipe) -> None:

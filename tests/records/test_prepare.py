@@ -269,6 +269,7 @@ def test_nothing_good_is_refused_and_keeps_what_was_there(copied, tmp_path):
     with pytest.raises(InputRefusedError, match=r"1 that cannot, the first: .*bad"):
         run([Source(str(bad))], copied)
     assert len(open_dataset(copied)) == 16
+    assert not (copied / "staging").exists()
     with pytest.raises(InputRefusedError, match="got 0 scans"):
         run([], copied)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from brainjax.cli import main
+from brainjax.cli.parser import make_parser
 from brainjax.records import prepare as prepare_module
 from brainjax.records.qc_table import read_qc_table
 from brainjax.records.staging import read_stored
@@ -137,7 +138,16 @@ def test_bad_scans_are_listed_and_the_others_there(batch, tmp_path, capsys):
     ]
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+@pytest.mark.parametrize("word", ["0", "0.0", "none"])
+def test_the_limit_is_switched_off_by_a_word(word):
+    words = ["prepare", "scans", "--out", "out", "--limit-s"]
+    assert make_parser().parse_args([*words, word]).limit_s is None
+    assert make_parser().parse_args([*words, "5"]).limit_s == 5
+    with pytest.raises(SystemExit):
+        make_parser().parse_args([*words, "soon"])
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan"])
 def test_a_limit_that_nothing_can_meet_is_refused(batch, tmp_path, seconds, capsys):
     assert run(batch, tmp_path / "out", f"--limit-s={seconds}") == 2
     assert "limit-s: wanted more than 0 seconds" in capsys.readouterr().err

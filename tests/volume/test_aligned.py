@@ -297,6 +297,7 @@ def test_a_hash_changes_with_each_setting_and_survives_json():
     [
         ("mni_affine", {"bias": "n5"}, "bias: wanted one of n4, none, got 'n5'"),
         ("mni_affine", {"registration": "ants"}, "registration: wanted one of affine"),
+        ("mni_rigid", {"registration": "affine"}, "got affine; .* recipe mni_affine"),
         ("mni_affine", {"mask": "template,bet"}, "mask: wanted one of auto, .*'bet'"),
         ("brainiac_like", {"spacing": 2.0}, "spacing: wanted none for recipe"),
         ("canonical", {"registration": "none"}, "registration: wanted none for"),
