@@ -15,22 +15,31 @@ import numpy as np
 from array_record.python import (
     array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
 )
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8, UInt16
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.canonical import Codes
 from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
+
+Ids = UInt8[np.ndarray, "x y z"] | UInt16[np.ndarray, "x y z"]
+"""A raw label map, on the grid of the stored volumes."""
 
 FORMAT = 1
 SHARD_RECORDS = 64
 WRITER_OPTIONS = "group_size:1,zstd:1"
 READER_OPTIONS = "readahead_buffer_size:0"
 _MAGIC = b"BJX1"
-_STORED = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
-"""How a recipe's storage lies in a record."""
+_STORED = {
+    "uint8": np.dtype(np.uint8),
+    "uint16": np.dtype("<u2"),
+    "float32": np.dtype("<f4"),
+}
+"""How a recipe's storage, or a label map, lies in a record."""
+LABEL_MAPS = "label_maps"
+"""Folder of a data set: raw ids on the grid of its volumes, a file a scan."""
 
 
-def encode_record(codes: Codes, facts: dict) -> bytes:
+def encode_record(codes: Codes | Ids, facts: dict) -> bytes:
     """Gives the bytes of one record: magic, header length, JSON header, raw codes.
 
     The header holds `facts` (JSON values), shape, crc32 and sha256 of the codes, and
@@ -52,7 +61,7 @@ def encode_record(codes: Codes, facts: dict) -> bytes:
     return _MAGIC + len(text).to_bytes(4, "little") + text + raw
 
 
-def decode_record(payload: bytes) -> tuple[Codes, dict]:
+def decode_record(payload: bytes) -> tuple[Any, dict]:
     """Gives the codes and the header of a record; ValueError when it is damaged."""
     if payload[:4] != _MAGIC:
         raise ValueError("no record of brainjax")
@@ -170,6 +179,33 @@ class RecordDataset:
                 f"{index}, got {_words(found)}"
             )
         return codes
+
+    def read_label_map(self, index: int) -> Ids:
+        """Gives the raw ids of a record's label map, on its grid, read-only.
+
+        From any thread.
+
+        Raises:
+          InputRefusedError: it has none, or a damaged one, which is named.
+        """
+        name, key = self.rows[index].get("label_map"), self.rows[index]["key"]
+        if name is None:
+            raise InputRefusedError(
+                f"{self.folder}: wanted a label map of {self.rows[index]['source']}, "
+                "got none; `brainjax prepare --label-maps` takes them in"
+            )
+        path = self.folder / LABEL_MAPS / name
+        try:
+            ids, header = decode_record(path.read_bytes())
+            wanted, found = (key[:12], *self.shape), (header["of"][:12], *ids.shape)
+            if wanted != found:
+                raise ValueError(f"wanted {_words(wanted)}, got {_words(found)}")
+        except (OSError, ValueError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputRefusedError(
+                f"{path}: damaged label map: {reason}; run prepare again"
+            ) from None
+        return ids
 
     def labels(self, name: str) -> list[Any]:
         """Gives a label of every scan, None where unknown.
