@@ -112,7 +112,7 @@ def measure(case: Case, backends: list[str], n4: bool) -> tuple[list, list]:
             found = compare(brain.mask, truth, scan.affine)
             row[name] = round(float(found.dice), 4)
             row[f"{name}_hd95"] = found.hausdorff95_mm
-            row[f"{name}_ml"] = round(found.ml, 1)
+            row[f"{name}_ml"] = round(found.first_minus_second_ml, 1)
         row |= {"align_s": round(aligned, 2), "mask_s": round(seconds, 2)}
         rows.append({**row, "doubts": list(brain.doubts)})
     between = agreement(masks, scan.affine)

@@ -1,5 +1,6 @@
 """The quality page of a preparation: pictures, a table to sort, and distributions."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def _content(
     """Everything the template shows; scans with most flags first."""
     order = sorted(range(len(rows)), key=lambda i: (-len(_words(rows[i], "flags")), i))
     rows = [rows[position] for position in order]
+    files = _files(rows)
     shown = [
         name for name in MEASURES if any(row.get(name) is not None for row in rows)
     ]
@@ -89,7 +91,8 @@ def _content(
         _scan(
             number, row, labels, shown, planes if number < MOST_PICTURES else _no_planes
         )
-        for number, row in enumerate(rows)
+        | {"file": file}
+        for number, (row, file) in enumerate(zip(rows, files, strict=True))
     ]
     return {
         "version": __version__,
@@ -133,7 +136,7 @@ def _scan(
     return {
         "number": number,
         "name": _name(row),
-        "source": str(row.get("source") or ""),
+        "key": str(row.get("key") or ""),
         "labels": [row.get(name) or "" for name in labels],
         "flags": _words(row, "flags"),
         "doubts": _words(row, "doubts"),
@@ -147,6 +150,21 @@ def _name(row: Row) -> str:
     words = [row.get(name) for name in LABELS]
     name = Path(str(row.get("source") or row.get("key") or "scan")).name
     return " ".join(str(word) for word in words if word) or name
+
+
+def _files(rows: Sequence[Row]) -> list[str]:
+    """What each scan is called below the folder they share: where that is, is private.
+
+    Of scans that share none, the last name alone.
+    """
+    sources = [str(row.get("source") or "") for row in rows]
+    try:
+        shared = os.path.commonpath([os.path.dirname(s) for s in sources if s])
+    except ValueError:  # none at all, or some of them relative
+        return [os.path.basename(source) for source in sources]
+    if shared == os.sep:
+        return [os.path.basename(source) for source in sources]
+    return [source and os.path.relpath(source, shared or ".") for source in sources]
 
 
 def _words(row: Row, name: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Agreement(NamedTuple):
 
     dice: float
     hausdorff95_mm: float | None
-    ml: float
+    first_minus_second_ml: float
 
 
 def find_brain(

@@ -156,7 +156,10 @@ def _find_brain(
     told: dict[str, Any] = {"doubts": list(found[names[0]][1])}
     if len(masks) > 1:
         pairs = agreement(masks, scan.affine)
-        told["agreement"] = {" ".join(pair): list(row) for pair, row in pairs.items()}
+        told["agreement"] = [
+            {"first": first, "second": second, **row._asdict()}
+            for (first, second), row in pairs.items()
+        ]
     return masks[names[0]], names[0], told
 
 

@@ -100,6 +100,25 @@ def test_the_flagged_come_first_and_are_told_why(page):
     assert "last.nii.gz" in cards[15]
 
 
+def test_file_and_key_are_shown_and_the_folder_is_not(page):
+    cards = re.findall(r'<figure class="scan".*?</figure>', page, re.DOTALL)
+    assert ">3.nii.gz<" in cards[1]
+    assert ">key k3<" in cards[1]
+    assert "/data" not in page
+    assert page.count("<details><summary") == 15
+
+
+def test_files_are_named_below_the_folder_they_share():
+    def named(*sources):
+        return qc._files([{"source": source} for source in sources])
+
+    assert named("/home/doe/a/1.nii", "/home/doe/b::0a") == ["a/1.nii", "b::0a"]
+    assert named("/home/doe/1.nii") == ["1.nii"]
+    assert named("/home/doe/1.nii", "/mnt/b/2.nii") == ["1.nii", "2.nii"]
+    assert named("/home/doe/1.nii", "b/2.nii", "") == ["1.nii", "2.nii", ""]
+    assert named() == []
+
+
 def test_a_picture_that_is_not_there_is_told(page):
     assert page.count('class="none">no picture') == 1
     assert page.count("<img") == 15 * 3 * 2
@@ -224,6 +243,25 @@ def test_clicks_sort_turn_round_and_filter(path, tmp_path):
     assert re.search(r'data-column="brain_ml"[^>]*aria-sort="descending"', dom)
     title = re.search("<title>(.*?)</title>", dom)[1]
     assert title == "#order=-brain_ml&amp;flagged scripted bare true"
+
+
+ENLARGED = """
+<script>
+const card = document.querySelector('.scan:has(details)');
+const before = card.clientWidth;
+card.querySelector('img').click();
+document.title = card.clientWidth > 2 * before;
+</script>
+"""
+
+
+@needs_browser
+def test_a_click_enlarges_a_picture(path, tmp_path):
+    clicked = tmp_path / "clicked.html"
+    clicked.write_text(path.read_text().replace("</body>", ENLARGED + "</body>"))
+    words = ("--dump-dom", "--window-size=1200,900")
+    dom = browse(clicked.as_uri(), tmp_path / "profile", *words)
+    assert "<title>true</title>" in dom
 
 
 @needs_browser

@@ -12,7 +12,9 @@ from brainjax.errors import InputRefusedError
 from brainjax.phantom import cohort
 from brainjax.volume import aligned, placing
 from brainjax.volume.aligned import Aligned, prepare_aligned
+from brainjax.volume.mask import find_mask, millilitres
 from brainjax.volume.native import bring_back
+from brainjax.volume.placing import mask_on_scan
 from brainjax.volume.recipe import (
     AlignedRecipe,
     make_recipe,
@@ -164,6 +166,18 @@ def test_what_needs_no_template_looks_for_none(head, monkeypatch):
     monkeypatch.setattr(aligned, "align_to_template", None)
     kept = prepare_aligned(head, recipe(registration="none", mask="head")).kept
     assert kept.facts["metric"] is None
+
+
+def test_the_agreement_of_masks_names_both_and_its_sign(stripped):
+    names = ["nonzero", "head"]
+    settings = recipe(registration="none", mask=",".join(names))
+    (row,) = prepare_aligned(stripped, settings).kept.facts["agreement"]
+    assert [row["first"], row["second"]] == names
+    scan = read_scan(stripped)
+    ml = [find_mask(scan.voxels, scan.spacing, kind=name) for name in names]
+    ml = [millilitres(mask_on_scan(mask, scan), scan.affine) for mask in ml]
+    assert row["first_minus_second_ml"] == pytest.approx(ml[0] - ml[1])
+    assert row["dice"] == pytest.approx(1.0, abs=0.2)
 
 
 def test_a_rigid_way_keeps_sizes_and_an_affine_one_does_not(head, laid):
