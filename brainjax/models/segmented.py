@@ -1,13 +1,22 @@
-"""What every segmenter gives, and the ways from coarse cells back to voxels.
+"""What every segmenter gives, and what all of them share on the way to it.
 
 No transposed convolution: its gradient is XLA's slowest, and it leaves checkerboards.
-Channels are unfolded into voxels, or cells are repeated and convolved afterwards.
+Channels are unfolded into voxels, or cells are doubled and convolved afterwards.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
+from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
+
+from brainjax.errors import InputRefusedError
+from brainjax.models.cnn import ResidualBlock, make_norm
+from brainjax.models.encoded import at_least, choice, triple
+from brainjax.models.products import Linear
 
 
 class Segmented(NamedTuple):
@@ -21,6 +30,32 @@ class Segmented(NamedTuple):
 
     logits: Float[Array, "b x y z k"]
     deep: tuple[Float[Array, "b i j l k"], ...] = ()
+
+
+class _Decoder(Protocol):
+    norm: Any
+    out: Linear
+    deep_outs: nnx.List
+
+
+def answer(
+    decoder: _Decoder, levels: Sequence[Array], shape: Sequence[int]
+) -> Segmented:
+    """Reads logits from decoded cells `[b, i, j, k, d]`.
+
+    decoder: its `norm` and `out` read the first level, `deep_outs` those after it.
+    levels: the finest first; the first has half the volume's sides, rounded up, and
+    each gives 2x2x2 logits a cell. shape: voxels of the volume.
+    """
+    first, *coarser = levels
+    logits = _spread(decoder.out(nnx.relu(decoder.norm(first))), shape)
+    sides = [level.shape[1:4] for level in levels]
+    heads = zip(decoder.deep_outs, coarser, sides, strict=False)
+    return Segmented(logits, tuple(_spread(out(c), s) for out, c, s in heads))
+
+
+def _spread(folded: Array, sides: Sequence[int]) -> Array:
+    return crop(unfold(folded.astype(jnp.float32)), sides)
 
 
 def unfold(cells: Float[Array, "b i j k d"]) -> Float[Array, "b x y z c"]:
@@ -39,7 +74,80 @@ def repeat(cells: Float[Array, "b i j k c"]) -> Float[Array, "b x y z c"]:
     return spread.reshape(b, 2 * i, 2 * j, 2 * k, c)
 
 
-def crop(cells: Float[Array, "b i j k c"], sides) -> Float[Array, "b x y z c"]:
+def interpolate(cells: Float[Array, "b i j k c"]) -> Float[Array, "b x y z c"]:
+    """Doubles every side, trilinearly: half-voxel centres, held at the borders."""
+    for axis in (1, 2, 3):
+        side = cells.shape[axis]
+        clip = partial(lax.slice_in_dim, axis=axis)
+        first, last = clip(cells, 0, 1), clip(cells, side - 1, side)
+        before = jnp.concatenate([first, clip(cells, 0, side - 1)], axis)
+        after = jnp.concatenate([clip(cells, 1, side), last], axis)
+        halves = [0.75 * cells + 0.25 * beside for beside in (before, after)]
+        shape = (*cells.shape[:axis], 2 * side, *cells.shape[axis + 1 :])
+        cells = jnp.stack(halves, axis + 1).reshape(shape)
+    return cells
+
+
+def crop(
+    cells: Float[Array, "b i j k c"], sides: Sequence[int]
+) -> Float[Array, "b x y z c"]:
     """Keeps the first `sides` (x, y, z) cells: what padding added is cut off."""
     x, y, z = sides
     return cells[:, :x, :y, :z]
+
+
+def encoder_keywords(
+    encoder: Mapping[str, Any] | None,
+    name: str,
+    *,
+    shape: int | tuple[int, int, int],
+    channels: int,
+) -> dict[str, Any]:
+    """Gives the keywords of a segmenter's own encoder, for its shape and channels.
+
+    encoder: keywords as a config or a pretrained run has them. name: the row of
+    `ENCODERS` that they must be for.
+
+    Raises:
+        InputRefusedError: they are for another encoder, shape or number of channels.
+    """
+    found = dict(encoder or {})
+    choice(found.pop("name", name), (name,), "encoder of the segmenter")
+    wanted = {
+        "shape": triple(shape, "shape"),
+        "channels": at_least(1, channels, "channels"),
+    }
+    given = {"shape": triple(found.get("shape", wanted["shape"]), "shape")}
+    given["channels"] = found.get("channels", channels)
+    for key, value in wanted.items():
+        if given[key] != value:
+            raise InputRefusedError(
+                f"encoder of the segmenter: wanted {key} {value}, got {given[key]}"
+            )
+    return {**found, **wanted}
+
+
+def make_heads(widths: Sequence[int], outputs: int, deep: int, *, dtype, rngs):
+    """Gives `norm`, `out` and `deep_outs`, which `answer` reads decoded levels with.
+
+    widths: channels of the levels, the finest first. deep: levels after the first that
+    give logits too.
+    """
+    if at_least(0, deep, "deep") >= len(widths):
+        raise InputRefusedError(
+            f"deep: wanted at most {len(widths) - 1} coarser levels, got {deep}"
+        )
+    count = 8 * at_least(1, outputs, "outputs")
+    norm = make_norm("group", widths[0], dtype, rngs)
+    first, *others = (
+        Linear(width, count, dtype=dtype, rngs=rngs) for width in widths[: deep + 1]
+    )
+    return norm, first, nnx.List(others)
+
+
+def make_blocks(width: int, count: int, *, dtype, rngs: nnx.Rngs) -> nnx.List:
+    """Gives so many residual blocks of one width."""
+    at_least(1, count, "blocks")
+    return nnx.List(
+        [ResidualBlock(width, dtype=dtype, rngs=rngs) for _ in range(count)]
+    )

@@ -9,11 +9,17 @@ from flax import nnx
 
 from brainjax.models.encoded import choice
 from brainjax.models.segmented import Segmented
+from brainjax.models.segresnet_decoder import SegResNet
 from brainjax.models.unet import WholeUNet
+from brainjax.models.unetr_resize import ResizeUNETR
 
 __all__ = ["SEGMENTERS", "Segmented", "make_segmenter"]
 
-SEGMENTERS = {"unet": WholeUNet}
+SEGMENTERS = {
+    "unet": WholeUNet,
+    "unetr": ResizeUNETR,
+    "segresnet": SegResNet,
+}
 """Segmenters by the name a config gives."""
 
 

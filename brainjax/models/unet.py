@@ -14,11 +14,18 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from brainjax.errors import InputRefusedError
-from brainjax.models.cnn import ResidualBlock, Stage, fold, make_norm
+from brainjax.models.cnn import Stage, fold
 from brainjax.models.encoded import at_least, check_volumes, compute_dtype, triple
 from brainjax.models.parts import check_blocks
 from brainjax.models.products import Linear
-from brainjax.models.segmented import Segmented, crop, repeat, unfold
+from brainjax.models.segmented import (
+    Segmented,
+    answer,
+    crop,
+    make_blocks,
+    make_heads,
+    repeat,
+)
 
 
 class WholeUNet(nnx.Module):
@@ -62,29 +69,21 @@ class WholeUNet(nnx.Module):
         self.dtype = made["dtype"]
         self.shape = triple(shape, "shape")
         self.channels = at_least(1, channels, "channels")
-        self.outputs = at_least(1, outputs, "outputs")
-        _check_levels(widths, blocks, decoder_blocks, deep)
+        self.outputs = outputs
+        _check_levels(widths, blocks, decoder_blocks)
         self.width = widths[-1]
         self.stem = Linear(8 * channels, widths[0], **made)
-        self.stem_blocks = _run_of_blocks(widths[0], blocks[0], made)
-        downs = zip(itertools.pairwise(widths), blocks[1:], strict=True)
+        self.stem_blocks = make_blocks(widths[0], blocks[0], **made)
+        steps = list(itertools.pairwise(widths))
+        downs = zip(steps, blocks[1:], strict=True)
         self.stages = nnx.List(
-            [Stage(*pair, depth=depth, **made) for pair, depth in downs]
+            [Stage(*step, depth=depth, **made) for step, depth in downs]
         )
-        coarse_first = list(itertools.pairwise(widths))[::-1]
-        self.ups = nnx.List([Linear(deeper, w, **made) for w, deeper in coarse_first])
-        self.up_blocks = nnx.List(
-            [
-                _run_of_blocks(width, depth, made)
-                for (width, _), depth in zip(
-                    coarse_first, decoder_blocks[::-1], strict=True
-                )
-            ]
-        )
-        self.norm = make_norm("group", widths[0], **made)
-        self.out = Linear(widths[0], 8 * outputs, **made)
-        self.deep_outs = nnx.List(
-            [Linear(width, 8 * outputs, **made) for width in widths[1 : deep + 1]]
+        self.ups = nnx.List([Linear(b, a, **made) for a, b in reversed(steps)])
+        climbs = list(zip(widths[:-1], decoder_blocks, strict=True))
+        self.up_blocks = nnx.List([make_blocks(*c, **made) for c in reversed(climbs)])
+        self.norm, self.out, self.deep_outs = make_heads(
+            widths[:-1], outputs, deep, **made
         )
 
     def __call__(self, volumes: Float[Array, "b x y z c"]) -> Segmented:
@@ -93,17 +92,8 @@ class WholeUNet(nnx.Module):
         Raises:
             InputRefusedError: a volume is not of the network's shape.
         """
-        skips = self.feature_maps(volumes)
-        climbed = self._climb(skips)
-        sides = [volumes.shape[1:4], *(skip.shape[1:4] for skip in skips)]
-        last = self.out(nnx.relu(self.norm(climbed[0])))
-        deep = [
-            _logits(out(cells), wanted)
-            for out, cells, wanted in zip(
-                self.deep_outs, climbed[1:], sides[1:], strict=False
-            )
-        ]
-        return Segmented(_logits(last, sides[0]), tuple(deep))
+        climbed = self._climb(self.feature_maps(volumes))
+        return answer(self, climbed, volumes.shape[1:4])
 
     def encode(self, volumes: Float[Array, "b x y z c"]) -> Float[Array, "b d"]:
         """Gives the mean of the coarsest level's cells, float32."""
@@ -133,15 +123,7 @@ class WholeUNet(nnx.Module):
         return climbed[::-1]
 
 
-def _run_of_blocks(width: int, count: int, made: dict) -> nnx.List:
-    return nnx.List([ResidualBlock(width, **made) for _ in range(count)])
-
-
-def _logits(folded: Array, sides) -> Array:
-    return crop(unfold(folded.astype(jnp.float32)), sides)
-
-
-def _check_levels(widths, blocks, decoder_blocks, deep) -> None:
+def _check_levels(widths, blocks, decoder_blocks) -> None:
     counts = (len(widths), len(blocks), len(decoder_blocks) + 1)
     if len(set(counts)) != 1 or counts[0] < 2:
         raise InputRefusedError(
@@ -150,7 +132,3 @@ def _check_levels(widths, blocks, decoder_blocks, deep) -> None:
         )
     for values in (widths, blocks, decoder_blocks):
         check_blocks(values)
-    if at_least(0, deep, "deep") > len(widths) - 2:
-        raise InputRefusedError(
-            f"deep: wanted at most {len(widths) - 2} coarser levels, got {deep}"
-        )
