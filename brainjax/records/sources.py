@@ -12,12 +12,14 @@ from brainjax.anatomy import sequence_name
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.tables import DELIMITERS, find_column, need_column, read_table
 from brainjax.volume.dicom import find_series, is_dicom
+from brainjax.volume.dicom_elements import kind_of_file
 from brainjax.volume.dicom_index import Index, Series, index_files
 from brainjax.volume.folders import walk
 
 log = logging.getLogger("brainjax")
 
 SUFFIXES = (".nii.gz", ".nii")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 LABEL_MAPS = (
     *("aparc", "aseg", "defacemask", "dlmuse", "dseg", "label", "labels", "lesion"),
     *("lesions", "mask", "parcellation", "probseg", "seg", "segmentation"),
@@ -127,10 +129,10 @@ def _walk(path: Path) -> Iterator[Source]:
     elif path.name.lower().endswith(SUFFIXES):
         yield describe(path)
     else:
-        raise InputRefusedError(
-            f"{path}: wanted .nii, .nii.gz, DICOM, .csv, .tsv or a folder, got "
-            f"{path.suffix!r}"
-        )
+        wanted, got = ".nii, .nii.gz, DICOM, .csv, .tsv or a folder", path.suffix
+        if got.lower() in DICOM_SUFFIXES:
+            wanted, got = "DICOM", kind_of_file(path)
+        raise InputRefusedError(f"{path}: wanted {wanted}, got {got!r}")
 
 
 def _walk_folder(folder: Path) -> Iterator[Source]:

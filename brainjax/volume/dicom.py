@@ -26,7 +26,10 @@ from brainjax.volume.dicom_stack import (
 )
 from brainjax.volume.nifti import read_bytes
 
-_NAME = re.compile(r"(.*)::([0-9a-f]{8})")
+_NAME = re.compile(r"(.*)::([0-9a-f]{8,64})")
+
+MOST_NAMES = 8
+"""So many series are listed in a line."""
 
 
 class DicomVolume(NamedTuple):
@@ -114,7 +117,7 @@ def find_series(name: str | Path) -> Series:
     else:
         chosen = [s for s in found if s.left_out is None]
     if len(chosen) != 1:
-        raise InputRefusedError(f"{name}: {_what_else(found, chosen)}")
+        raise InputRefusedError(f"{name}: {_what_else(found, chosen, bool(named))}")
     series = chosen[0]
     if series.hints["modality"] != "MR":
         raise InputRefusedError(f"{name}: wanted MR, got {series.hints['modality']}")
@@ -127,12 +130,19 @@ def find_series(name: str | Path) -> Series:
     return series
 
 
-def _what_else(found: list[Series], chosen: list[Series]) -> str:
+def _what_else(found: list[Series], chosen: list[Series], named: bool) -> str:
     if chosen:
-        names = ", ".join(series.name for series in chosen[:4])
-        more = ", ..." if len(chosen) > 4 else ""
-        return f"wanted one volume, got {len(chosen)}: {names}{more}"
+        return f"wanted one volume, got {len(chosen)}: {_list(chosen)}"
+    if found and named:
+        return f"wanted a series of this name, got {len(found)} others: {_list(found)}"
     if found:
         reasons = sorted({series.left_out or "an MR scan" for series in found})
         return f"wanted an anatomical MR series, got {', '.join(reasons)}"
     return "wanted a DICOM series of MR, got no readable image"
+
+
+def _list(found: list[Series]) -> str:
+    """Gives the first names, and what each is."""
+    kinds = [s.left_out or s.sequence or "unknown sequence" for s in found]
+    names = [f"{s.name} ({kind})" for s, kind in zip(found, kinds, strict=True)]
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")

@@ -31,6 +31,20 @@ def looks_like_dicom(path: str | Path) -> bool:
     )
 
 
+def kind_of_file(path: str | Path) -> str:
+    """Gives what a file that is no DICOM looks like, by its first bytes."""
+    start = _start(path, 512)
+    for head, kind in ((b"PK", "a zip archive"), (b"\x1f\x8b", "a gzip file")):
+        if start.startswith(head):
+            return kind
+    if not start:
+        return "an empty file"
+    # What ends in the middle of a character is text all the same.
+    text = start.decode("utf-8", "ignore")
+    known = all(c.isprintable() or c.isspace() for c in text)
+    return "text" if known and len(text.encode()) > len(start) - 4 else "other bytes"
+
+
 def has_preamble(path: str | Path) -> bool:
     """Tells whether a file says itself that it is DICOM."""
     return _start(path, 132)[128:] == b"DICM"
@@ -58,7 +72,10 @@ def quietly() -> Iterator[None]:
 
 
 def read_data(path: str | Path, tags: tuple[str, ...], source: Any = None) -> Any:
-    """Gives the named elements of a DICOM file (or of its bytes, in `source`)."""
+    """Gives the named elements of a DICOM file (or of its bytes, in `source`).
+
+    All but the pixels where none is named.
+    """
     try:
         import pydicom
     except ImportError:
@@ -71,7 +88,10 @@ def read_data(path: str | Path, tags: tuple[str, ...], source: Any = None) -> An
         target = str(path) if source is None else source
         pixels = "PixelData" in tags
         return pydicom.dcmread(
-            target, force=True, stop_before_pixels=not pixels, specific_tags=list(tags)
+            target,
+            force=True,
+            stop_before_pixels=not pixels,
+            specific_tags=list(tags) or None,
         )
     except InputRefusedError:
         raise

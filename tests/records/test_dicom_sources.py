@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.records.encoding import encode_record
 from brainjax.records.sources import Source, find_sources, header_labels
-from brainjax.records.store import encode_record
 from brainjax.volume.recipe import make_recipe, prepare_volume
 from tests.volume import scans
 from tests.volume.dicoms import (
@@ -93,6 +93,23 @@ def test_only_what_is_no_scan_is_refused(tmp_path):
     write(tmp_path / "in", Modality="CT")
     with pytest.raises(InputRefusedError, match="got none but series of 1 CT"):
         find_sources([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"no image, just words\n", "text"),
+        ("ü".encode() * 300, "text"),
+        (b"", "an empty file"),
+        (b"PK\x03\x04", "a zip archive"),
+        (bytes(range(256)), "other bytes"),
+    ],
+)
+def test_what_is_called_dicom_and_is_none_is_told(content, kind, tmp_path):
+    path = tmp_path / "scan.DCM"
+    path.write_bytes(content)
+    with pytest.raises(InputRefusedError, match=f"wanted DICOM, got '{kind}'"):
+        find_sources([path])
 
 
 def test_damaged_files_stay_on_the_list(export):
