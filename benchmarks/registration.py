@@ -48,7 +48,8 @@ def main() -> None:
     warm()
     report: Report = {}
     if options.phantoms:
-        report["phantoms"] = phantoms(options.phantoms, options.spacing)
+        numbers = range(options.first, options.first + options.phantoms)
+        report["phantoms"] = phantoms(numbers, options.spacing)
     if options.ixi:
         report["ixi"] = real_heads(options.ixi, options.scans)
     if options.speed:
@@ -59,6 +60,8 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--phantoms", type=int, default=0)
+    # Up to 100 they were looked at while the registration was made.
+    parser.add_argument("--first", type=int, default=101, help="number of a phantom")
     parser.add_argument("--spacing", type=float, default=2.0, help="of phantoms, mm")
     parser.add_argument("--ixi", type=Path)
     parser.add_argument("--speed", type=Path, help="folder as for --ixi")
@@ -70,10 +73,10 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def phantoms(count: int, spacing: float) -> Report:
+def phantoms(numbers: range, spacing: float) -> Report:
     """Asks about each phantom, its sequence in turn."""
     rows = []
-    for number in range(1, count + 1):
+    for number in numbers:
         rows.append(ask(number, SEQUENCES[number % 4], spacing))
         moved = rows[-1]["moved"]
         facts = [f"{n} {moved[n]:.3f}" for n in ("error", "dice", "metric", "seconds")]

@@ -14,7 +14,11 @@ SHRINK_MM = 6.0
 """Voxels on which the field is looked for; it is smooth, so that little is lost."""
 
 ROUNDS = (50, 50, 50)
-"""At most, at each level; the spline's knots double from one to the next."""
+"""At most, at each level; the spline's knots double from one to the next.
+
+A fourth level evens the white matter of a head more, and takes away more than its
+field: beside fields that are known it leaves twice as much (benchmarks/RESULTS.md).
+"""
 
 TOLERANCE = 1e-3
 """Change of the field's coefficient of variation that ends a level."""
