@@ -39,11 +39,7 @@ def read_nifti(path: str | Path) -> NiftiFile:
     path = Path(path)
     raw = read_bytes(path)
     zipped = path.name.lower().endswith(".gz")
-    if zipped and raw[:2] != b"\x1f\x8b":
-        raise InputRefusedError(f"{path}: wanted a gzip stream, got {raw[:8]!r}")
-    head, _ = _unzip(path, raw, 540) if zipped else (raw[:540], 0)
-    header = _parse_header(path, head)
-    _check_layout(path, header)
+    header = _header_of(path, raw, zipped)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     offset, count = int(header.get_data_offset()), int(np.prod(shape))
     wanted = offset + count * dtype.itemsize
@@ -65,6 +61,24 @@ def read_nifti(path: str | Path) -> NiftiFile:
         0.0 if intercept is None else float(intercept),
         hashlib.sha256(raw).hexdigest(),
     )
+
+
+def read_header(path: str | Path) -> nib.Nifti1Header:
+    """Gives the header alone, in which the values' type and number were checked.
+
+    Raises InputRefusedError as `read_nifti` does, but for what only the values show.
+    """
+    path = Path(path)
+    return _header_of(path, read_bytes(path), path.name.lower().endswith(".gz"))
+
+
+def _header_of(path: Path, raw: bytes, zipped: bool) -> nib.Nifti1Header:
+    if zipped and raw[:2] != b"\x1f\x8b":
+        raise InputRefusedError(f"{path}: wanted a gzip stream, got {raw[:8]!r}")
+    head, _ = _unzip(path, raw, 540) if zipped else (raw[:540], 0)
+    header = _parse_header(path, head)
+    _check_layout(path, header)
+    return header
 
 
 def read_bytes(path: Path) -> bytes:
