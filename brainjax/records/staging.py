@@ -20,6 +20,7 @@ from brainjax.records.store import (
     write_atomically,
 )
 from brainjax.volume.dicom import digest_source
+from brainjax.volume.dicom_kept import hand_over
 from brainjax.volume.recipe import (
     AlignedRecipe,
     AnyRecipe,
@@ -110,7 +111,10 @@ def stage_all(job: Job, sources: Sequence[Source], way: Way, done: Done) -> None
             done(position, staged)
 
         elsewhere = way.scheduler or way.cluster
-        run_tasks(work, tasks, way, note, shared=job.staging if elsewhere else None)
+        if elsewhere:
+            run_tasks(work, tasks, way, note, shared=job.staging)
+        else:
+            run_tasks(work, tasks, way, note, setup=hand_over())
 
 
 def stage(job: Job, task: Task) -> Staged:

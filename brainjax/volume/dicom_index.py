@@ -11,18 +11,14 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.volume.dicom_elements import looks_like_dicom, quietly
 from brainjax.volume.dicom_groups import Group, split_series
-from brainjax.volume.dicom_header import (
-    Header,
-    Plane,
-    read_header,
-)
+from brainjax.volume.dicom_header import Header, Plane, read_header
+from brainjax.volume.dicom_kept import remember
 from brainjax.volume.dicom_sequence import Guess, guess_sequence
 from brainjax.volume.folders import walk
 
@@ -52,7 +48,7 @@ class Series(NamedTuple):
 
     name: stands for the scan everywhere a path does: its folder where it is the only
     volume in it, otherwise `folder::` and NAME_DIGITS hexadecimal digits. hints: of a
-    closed list, as they go into a provenance. left_out: why it is no anatomical MR scan.
+    closed list, as they go into a provenance. left_out: why it is no anatomical scan.
     fault: why no volume can be made of it, a line that names a file, or None. damaged:
     files beside it that could not be read. identity: a hash that tells it from others.
     """
@@ -98,7 +94,7 @@ def index_folder(folder: str | Path) -> list[Series]:
 def index_files(files: Iterable[Path]) -> Index:
     """Gives the volumes of those files that are DICOM; headers are read, no pixels."""
     marks = [mark for file in files if (mark := _mark(file)) is not None]
-    return _index(tuple(marks), os.environ.get(PSEUDONYM_KEY, ""))
+    return remember(_index, tuple(marks), os.environ.get(PSEUDONYM_KEY, ""))
 
 
 def _mark(file: Path) -> tuple[str, int, int] | None:
@@ -112,7 +108,6 @@ def _mark(file: Path) -> tuple[str, int, int] | None:
     return str(file), stat.st_size, stat.st_mtime_ns
 
 
-@lru_cache(maxsize=4)
 def _index(marks: tuple[tuple[str, int, int], ...], key: str) -> Index:
     by_series, damaged, without_image = defaultdict(list), [], 0
     pool: dict = {}

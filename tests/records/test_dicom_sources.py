@@ -7,6 +7,8 @@ import pytest
 
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.records.encoding import encode_record
+from brainjax.records import staging
+from brainjax.records.runners import Way
 from brainjax.records.sources import Source, find_sources, header_labels
 from brainjax.volume.recipe import make_recipe, prepare_volume
 from tests.volume import scans
@@ -93,6 +95,16 @@ def test_only_what_is_no_scan_is_refused(tmp_path):
     write(tmp_path / "in", Modality="CT")
     with pytest.raises(InputRefusedError, match="got none but series of 1 CT"):
         find_sources([tmp_path])
+
+
+def test_what_was_indexed_is_handed_to_the_workers(export, tmp_path, monkeypatch):
+    sources, given = find_sources([export]), {}
+    monkeypatch.setattr(staging, "run_tasks", lambda *words, **more: given.update(more))
+    job = staging.Job(tmp_path, make_recipe(spacing=8.0), None)
+    staging.stage_all(job, sources, Way(workers=2), lambda *words: None)
+    (known,) = given["setup"].args
+    names = {series.name for index in known.values() for series in index.series}
+    assert names >= {source.path for source in sources}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """What lies in a folder is told by content: volumes, names, kinds."""
 
+import pickle
 import re
 
 import numpy as np
 import pytest
 
+from brainjax.volume import dicom_index, dicom_kept
 from brainjax.volume.dicom import find_series, read_series
 from brainjax.volume.dicom_index import PSEUDONYM_KEY, index_folder
 from brainjax.volume.dicom_sequence import Timing, guess_sequence
@@ -148,6 +150,32 @@ def test_the_index_follows_the_folder(tmp_path):
     assert only(folder) is index_folder(folder)[0]  # read once
     (folder / "IM0000").unlink()
     assert len(only(folder).files) == BODY.shape[2] - 1
+
+
+def test_another_process_needs_not_index_what_was_handed_over(tmp_path, monkeypatch):
+    folder = write_series(tmp_path / "in", BODY, AFFINE)
+    wanted, setup = only(folder), pickle.dumps(dicom_kept.hand_over())
+    monkeypatch.setattr(dicom_kept, "_known", {})  # as a new process has it
+    monkeypatch.setattr(dicom_index, "read_header", None)
+    pickle.loads(setup)()
+    assert only(folder) == wanted
+    (folder / "IM0000").unlink()  # a folder that changed since is another
+    (damaged,) = dicom_index.index_files([folder / "IM0001"]).damaged
+    assert damaged == str(folder / "IM0001")
+
+
+def test_few_folders_are_remembered_the_last_ones(monkeypatch):
+    monkeypatch.setattr(dicom_kept, "_known", {})
+    looked = []
+
+    def look(number: int) -> str:
+        looked.append(number)
+        return str(number)
+
+    for number in (0, 1, 0, 2, 3, 4, 0, 1):
+        assert dicom_kept.remember(look, number) == str(number)
+    assert looked == [0, 1, 2, 3, 4, 1]
+    assert len(dicom_kept._known) == dicom_kept.MOST
 
 
 WORDS = {
