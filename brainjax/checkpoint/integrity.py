@@ -38,6 +38,18 @@ def read_integrity(folder: Path) -> dict[str, str]:
         raise DamagedError(f"{INTEGRITY} cannot be read ({error})") from None
 
 
+def read_verified(folder: Path, name: str) -> bytes:
+    """Gives one file of a step; DamagedError if it is gone or changed."""
+    wanted = read_integrity(folder).get(name)
+    try:
+        content = (folder / name).read_bytes()
+    except OSError:
+        raise DamagedError(f"{name} is missing") from None
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise DamagedError(f"{name} changed after it was written")
+    return content
+
+
 def verify(folder: Path) -> str:
     """Hashes every file of a step and gives its 12 character hash.
 

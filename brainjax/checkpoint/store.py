@@ -14,7 +14,6 @@ system. Each writes its part of the arrays; process 0 does the rest (hashing, ve
 removing) and says which steps there are.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -31,6 +30,7 @@ from brainjax.checkpoint.integrity import (
     INTEGRITY,
     DamagedError,
     read_integrity,
+    read_verified,
     short_hash,
     verify,
     write_integrity,
@@ -288,14 +288,7 @@ class Checkpoints:
         return sorted(bad)
 
     def _metadata(self, step: int) -> dict[str, Any]:
-        folder, name = self.folder / str(step), "_CHECKPOINT_METADATA"
-        wanted = read_integrity(folder).get(name)
-        try:
-            content = (folder / name).read_bytes()
-        except OSError:
-            raise DamagedError(f"{name} is missing") from None
-        if hashlib.sha256(content).hexdigest() != wanted:
-            raise DamagedError(f"{name} changed after it was written")
+        content = read_verified(self.folder / str(step), "_CHECKPOINT_METADATA")
         return json.loads(content)["custom_metadata"]
 
     def _extra(self, step: int) -> dict[str, Any]:
