@@ -179,7 +179,7 @@ def field_of_view(scan: Scan, mask: Mask, recipe: Sized) -> Grid:
     mask_spacing = _mask_spacing(mask, scan.spacing)
     centre_mm = _brain_centre(mask.voxels, mask_spacing)
     if mask.kind == "head":
-        centre_mm = _head_centre(mask.voxels, mask_spacing, recipe.fov_mm[2])
+        centre_mm = _below_top(mask.voxels, mask_spacing, recipe.fov_mm[2])
     axes = []
     for axis, mm in enumerate(centre_mm):
         index = mm / mask_spacing[axis]
@@ -197,7 +197,7 @@ def _brain_centre(mask: Bool[np.ndarray, "x y z"], spacing: tuple) -> list[float
     return [sum(_extent(mask, axis, spacing)) / 2 * spacing[axis] for axis in range(3)]
 
 
-def _head_centre(
+def _below_top(
     mask: Bool[np.ndarray, "x y z"], spacing: tuple, height_mm: float
 ) -> list[float]:
     """Gives the centre of a field of view that begins just above the head, in mm."""

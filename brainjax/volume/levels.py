@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.itk import Image, straighten
+from brainjax.volume.mask import largest_part
 from brainjax.volume.scan import spacing_of
 from brainjax.volume.space import grid_affine, resample, whole_grid
 from brainjax.volume.starts import points_of
@@ -140,11 +141,8 @@ def clipped(image: Image, still: Still, matrix: np.ndarray | None) -> Image:
 def find_head(voxels: np.ndarray) -> Bool[np.ndarray, "x y z"]:
     """Gives roughly what is not air: the largest part above a share of the range."""
     low, high = np.percentile(voxels, (1, 99))
-    parts = np.empty(voxels.shape, np.int32)
-    ndimage.label(voxels > low + 0.15 * (high - low), output=parts)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return parts == (sizes.argmax() if sizes.any() else 0)
+    above = voxels > low + 0.15 * (high - low)
+    return largest_part(above) if above.any() else ~above
 
 
 def head_centre(image: Image) -> Float64[np.ndarray, " 3"]:

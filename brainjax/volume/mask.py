@@ -61,7 +61,7 @@ def looks_stripped(
     spacing: tuple,
 ) -> bool:
     """Says whether a scan was skull-stripped before it came here."""
-    border = _border(voxels)
+    border = _on_faces(voxels)
     empty = (border == _background(voxels)).mean() >= STRIPPED_BORDER
     volume = np.count_nonzero(mask) * np.prod(spacing) / 1000
     return bool(empty) and bool(volume < STRIPPED_MAX_ML)
@@ -106,17 +106,17 @@ def _head(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     tissue = voxels > low + HEAD_THRESHOLD * (high - low)
     tissue = ndimage.binary_opening(tissue)
     # The skull and the sinuses are dark: close the scalp over them.
-    padded = np.pad(_largest(tissue), 4)
+    padded = np.pad(largest_part(tissue), 4)
     closed = ndimage.binary_closing(padded, iterations=3)[4:-4, 4:-4, 4:-4]
     return _whole_body(closed)
 
 
 def _background(voxels: Float32[np.ndarray, "x y z"]) -> float:
-    values, counts = np.unique(_border(voxels), return_counts=True)
+    values, counts = np.unique(_on_faces(voxels), return_counts=True)
     return float(values[counts.argmax()])
 
 
-def _border(voxels: np.ndarray) -> np.ndarray:
+def _on_faces(voxels: np.ndarray) -> np.ndarray:
     faces = [voxels.take(side, axis).ravel() for axis in range(3) for side in (0, -1)]
     return np.concatenate(faces)
 
@@ -126,14 +126,15 @@ def _whole_body(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     box = _bounding_box(mask)
     if box is None:
         return mask
-    inner = np.pad(_largest(mask[box]), 1)
+    inner = np.pad(largest_part(mask[box]), 1)
     outside = _parts(~inner)
     filled = np.zeros_like(mask)
     filled[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return filled
 
 
-def _largest(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+def largest_part(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """Gives the largest face-connected part of a mask."""
     parts = _parts(mask)
     if parts.max() < 2:
         return mask
