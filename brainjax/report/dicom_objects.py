@@ -1,0 +1,104 @@
+"""What a segmentation and a report share: who made them, and whose they are."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from brainjax.report.codes import PRIVATE, Code, structure_of
+from brainjax.report.dicom_source import Source, highdicom_package
+from brainjax.volume.dicom_elements import quietly, text_of
+
+MAKER = "brainjax"
+SERIES_OFFSET = 1000
+"""Added to the number of the source's series; the report's has twice that."""
+
+
+class Algorithm(NamedTuple):
+    """What made the labels: a name, a version, and what else may be said of it.
+
+    facts: such as the hashes of recipe and checkpoint; they are written as they are.
+    """
+
+    name: str
+    version: str
+    facts: dict[str, str]
+
+
+def concept(code: Code) -> Any:
+    """Gives a code as highdicom writes it."""
+    return highdicom_package().sr.CodedConcept(*code)
+
+
+def coding_schemes(names: list[str] | tuple[str, ...]) -> list[Any] | None:
+    """Gives what the private scheme is, where a name needs it."""
+    if all(structure_of(name).standard for name in names):
+        return None
+    item = highdicom_package().coding_schemes.CodingSchemeIdentificationItem
+    return [item(designator=PRIVATE, name="Names of classes in brainjax")]
+
+
+def series_number(source: Source, which: int) -> int:
+    """Gives the number of a new series of the study, from that of the source."""
+    number = text_of(source.headers[0], "SeriesNumber")
+    base = int(number) if number.isdigit() else 1
+    return (base + which * SERIES_OFFSET) % 2**31 or 1
+
+
+def stand_ins(source: Source) -> tuple[Any, ...]:
+    """Gives copies of the headers whose geometry is that of the files' positions.
+
+    Vendors differ in what they write as thickness and spacing of slices, and in whether
+    a multi-frame file shares its direction; positions alone decide here too.
+    """
+    step = float(np.linalg.norm(source.affine[:3, 2]))
+    copies = tuple(copy.deepcopy(header) for header in source.headers)
+    for header in copies:
+        if text_of(header, "PatientSex").upper() not in ("M", "F", "O", ""):
+            header.PatientSex = ""
+        if not text_of(header, "PatientBirthDate").isdigit():
+            header.PatientBirthDate = ""
+        if source.frames:
+            _share(header, step)
+            continue
+        header.ImageOrientationPatient = copies[0].ImageOrientationPatient
+        header.SpacingBetweenSlices = round(step, 6)
+        if not text_of(header, "SliceThickness"):
+            header.SliceThickness = round(step, 6)
+    return copies
+
+
+def _share(header: Any, step: float) -> None:
+    """Moves a multi-frame file's direction and spacing where all frames have them."""
+    shared = header.SharedFunctionalGroupsSequence[0]
+    first = header.PerFrameFunctionalGroupsSequence[0]
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if keyword not in shared:
+            setattr(shared, keyword, getattr(first, keyword))
+            for group in header.PerFrameFunctionalGroupsSequence:
+                if keyword in group:
+                    delattr(group, keyword)
+    measures = shared.PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = round(step, 6)
+    if not text_of(measures, "SliceThickness"):
+        measures.SliceThickness = round(step, 6)
+
+
+def restore(made: Any, source: Source) -> None:
+    """Puts patient and study back as the source writes them, odd values too."""
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
+        made[keyword] = source.headers[0][keyword]
+
+
+def save(made: Any, path: str | Path) -> None:
+    """Writes an object whole or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with quietly():
+            made.save_as(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
