@@ -4,14 +4,16 @@ from pathlib import Path
 
 import jax
 import pytest
+from flax import nnx
 
 from brainjax.augment import make_augmentation
 from brainjax.configuration import construct, load_config, to_dict
 from brainjax.models.pure import count_parameters
 from brainjax.optim import make_optimizer
-from brainjax.tasks import make_task
+from brainjax.tasks import Segmentation, make_task
 from brainjax.train.pretrain import plan_pretraining
 from brainjax.train.restore import make_network
+from brainjax.train.segment import plan_augmentation
 from brainjax.train.selection import Selection
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -19,7 +21,8 @@ FILES = sorted([*CONFIGS.glob("*.py"), *(CONFIGS / "tasks").glob("*.py")])
 QUICKSTART = load_config(CONFIGS / "quickstart_age.py")
 TINY = {"name": "vit", "shape": [32, 32, 32], "width": 24, "depth": 1, "heads": 2}
 PRETRAINING = [path for path in FILES if "projector" in path.read_text()]
-FINETUNING = [path for path in FILES if path not in PRETRAINING]
+SEGMENTING = [path for path in FILES if "segmenter" in path.read_text()]
+FINETUNING = [path for path in FILES if path not in (*PRETRAINING, *SEGMENTING)]
 
 
 @pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
@@ -51,9 +54,27 @@ def test_a_finetuning_config_builds(path):
         jax.eval_shape(lambda: make_network_leaves(network))
 
 
-def make_network_leaves(network: dict) -> list:
-    from flax import nnx
+@pytest.mark.parametrize("path", SEGMENTING, ids=lambda path: path.stem)
+def test_a_segmentation_config_builds(path):
+    config = load_config(path)
+    task = construct("task", make_task, **config.task)
+    assert isinstance(task, Segmentation)
+    view = tuple(config.view) or (32, 32, 32)
+    augmentation = plan_augmentation(config, task, view)
+    assert augmentation.view == view
+    selection = construct("data", Selection, **config.data).check()
+    construct("optimizer", make_optimizer, steps=config.train.steps, **config.optimizer)
+    network = {
+        "segmenter": {**to_dict(config.segmenter), "shape": list(view)},
+        "outputs": task.outputs,
+        "sequences": list(selection.sequences),
+    }
+    jax.eval_shape(
+        lambda: jax.tree.leaves(nnx.state(make_network("segment", network, seed=0)))
+    )
 
+
+def make_network_leaves(network: dict) -> list:
     keywords = {**network, "outputs": 1, "frozen": False}
     return jax.tree.leaves(nnx.state(make_network("finetune", keywords, seed=0)))
 

@@ -124,7 +124,7 @@ def voxel_affine(
     return matrix, (stored_ - 1) / 2 + placement.shift * stored_
 
 
-def _positions(matrix, offset, view: Shape) -> list[Float[Array, "x y z"]]:
+def voxel_positions(matrix, offset, view: Shape) -> list[Float[Array, "x y z"]]:
     """Gives the three stored coordinates of every voxel of the view.
 
     Sums of products, not a matmul: an accelerator would round that to bfloat16.
@@ -142,7 +142,9 @@ def _cells(matrix, offset, stored: tuple[int, ...], view: Shape):
     What lies beyond the padding is held there: padding is outside, so is all beyond.
     """
     cells, parts = [], []
-    for position, size in zip(_positions(matrix, offset, view), stored, strict=True):
+    for position, size in zip(
+        voxel_positions(matrix, offset, view), stored, strict=True
+    ):
         position = jnp.clip(position + 1, 0, size + 1)
         cell = jnp.minimum(jnp.floor(position), size)
         cells.append(cell.astype(jnp.int32))

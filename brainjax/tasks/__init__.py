@@ -11,6 +11,7 @@ from brainjax.tasks.auto import Auto
 from brainjax.tasks.classification import Classification
 from brainjax.tasks.labels import chosen
 from brainjax.tasks.regression import Regression
+from brainjax.tasks.segmentation import Segmentation
 from brainjax.tasks.survival import Survival
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Auto",
     "Classification",
     "Regression",
+    "Segmentation",
     "Survival",
     "Task",
     "make_task",
@@ -39,12 +41,18 @@ TASKS = {
     "regression": Regression,
     "classification": Classification,
     "survival": Survival,
+    "segmentation": Segmentation,
 }
-"""Tasks by the name a config gives; "auto" becomes one of the first two in `fit`."""
+"""Tasks by the name a config gives; "auto" becomes one of the first two in `fit`.
+
+A segmentation answers voxels: it is no `Task`, and has a training of its own.
+"""
 
 
-def make_task(name: str, **keywords: Any) -> Task | Auto:
-    """Makes an unfitted task; keywords are those of its `make`, None for the default.
+def make_task(name: str, **keywords: Any) -> Any:
+    """Makes an unfitted `Task`, `Auto` or `Segmentation`.
+
+    keywords: those of its `make`, None for the default.
 
     Raises:
       InputRefusedError: no such task or keyword, with the near miss, or no target.
@@ -55,14 +63,15 @@ def make_task(name: str, **keywords: Any) -> Task | Auto:
     keywords = {key: value for key, value in keywords.items() if value is not None}
     for key in keywords:
         chosen(f"setting of task {name!r}", key, allowed)
-    if not keywords.get("target"):
+    target = keywords.get("target", allowed["target"].default)
+    if not target or target is inspect.Parameter.empty:
         raise InputRefusedError(
             f"task {name!r}: wanted the target's name, got {keywords.get('target')!r}"
         )
     return make(**keywords)
 
 
-def task_from_dict(given: dict[str, Any]) -> Task:
+def task_from_dict(given: dict[str, Any]) -> Any:
     """Reads what `task.to_dict()` gave; fitted if that was.
 
     Raises:

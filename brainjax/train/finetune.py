@@ -13,6 +13,7 @@ from brainjax.errors import InputRefusedError
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
 from brainjax.records.cases import open_cases
+from brainjax.tasks import Segmentation
 from brainjax.train.folder import RunFolder
 from brainjax.train.input import Input, open_input
 from brainjax.train.labelled import Labels, label_scans
@@ -30,6 +31,7 @@ from brainjax.train.scans import (
     name_subjects,
     refuse_untrainable,
 )
+from brainjax.train.segment import segment
 from brainjax.train.selection import Selection, balanced
 from brainjax.train.session import Session
 from brainjax.train.staged import Stage, StagedInput
@@ -74,6 +76,9 @@ def finetune(config: Config, workdir: str | Path) -> RunFolder:
     Raises:
       InputRefusedError: a setting, a label, the data set or the folder cannot be used.
     """
+    need(config, "task")
+    if config.task.name == Segmentation.name:
+        return segment(config, workdir)
     plan = plan_finetuning(config)
     blueprint = _blueprint(config, plan)
     folder = RunFolder(workdir)

@@ -31,6 +31,7 @@ def model_flops(
     views: int = 1,
     frozen: bool = False,
     inputs: int = 1,
+    channels: int = 1,
 ) -> int:
     """Counts the FLOPs of training on one scan; allocates nothing.
 
@@ -43,10 +44,11 @@ def model_flops(
       views: of a scan in one step.
       frozen: whether the encoder is, which then has no backward pass.
       inputs: sequences of a case, where cases are what it trains on.
+      channels: of a volume, where sequences are these.
     """
     state = blueprint.abstract
     together = (inputs,) if inputs > 1 else ()
-    volume = jax.ShapeDtypeStruct((1, *together, *view, 1), jnp.float32)
+    volume = jax.ShapeDtypeStruct((1, *together, *view, channels), jnp.float32)
 
     def forward(method: str) -> int:
         def call(params, batch_stats, volume):

@@ -16,11 +16,18 @@ from brainjax.models import ENCODERS
 from brainjax.models.adapters import merge_adapters
 from brainjax.models.pure import Pure, to_pure
 from brainjax.models.unetr import UNETR
-from brainjax.tasks import Task, task_from_dict
+from brainjax.tasks import Segmentation, Task, task_from_dict
 from brainjax.train.networks import Contrastive, Features, Predictor
+from brainjax.train.segmenter import Segmenter
 from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
 
-BEST = {"pretrain": None, "finetune": "min", "encoder": None, "segmentation": None}
+BEST = {
+    "pretrain": None,
+    "finetune": "min",
+    "segment": "min",
+    "encoder": None,
+    "segmentation": None,
+}
 """Which checkpoint a kind of run keeps beside the latest, by its score."""
 
 
@@ -29,14 +36,16 @@ class Run(NamedTuple):
 
     Attributes:
       folder: of the run, or the foreign file that it was read from.
-      kind: row of `NETWORKS`: "pretrain" and "finetune" are trained here, "encoder" and
-        "segmentation" were converted (a converted encoder with a head is "finetune").
+      kind: row of `NETWORKS`: "pretrain", "finetune" and "segment" are trained here,
+        "encoder" and "segmentation" were converted (a converted encoder with a head is
+        "finetune").
       network: constructor keywords of the network, JSON values.
       view: the encoder's input, in voxels; the recipe's field of view fills it.
       recipe: how a raw scan becomes a volume.
       task: what the outputs mean; None after pretraining, and where a converted file
         does not say.
-      graphdef, params, batch_stats: the network.
+      graphdef, params, batch_stats: the network; where a run averages its parameters,
+        the average.
       step: of the checkpoint.
       checkpoint: its hash, 12 hex characters.
       subjects: names of the subjects it learnt from or chose its best step by, those
@@ -63,7 +72,7 @@ def describe_run(
     network: dict[str, Any],
     view: tuple[int, ...],
     recipe: AnyRecipe,
-    task: Task | None,
+    task: Task | Segmentation | None,
     subjects: Iterable[str],
     data: str,
     donor: str = "",
@@ -98,8 +107,10 @@ NETWORKS = {
     "finetune": Predictor,
     "encoder": Features,
     "segmentation": UNETR,
+    "segment": Segmenter,
 }
-"""Networks by the kind of run; each has `encode`, and its encoder as "encoder"."""
+"""Networks by the kind of run; each has `encode`, and its encoder as "encoder" (a
+`Segmenter`'s is its segmenter's, if it has one)."""
 
 
 def plan_network(kind: str, network: dict[str, Any]) -> Pure:
@@ -136,7 +147,9 @@ def load_run(folder: str | Path) -> Run:
         checkpoints = Checkpoints(folder / "checkpoints", best=BEST[kind])
         step = checkpoints.best_step()
     planned = plan_network(kind, extra["network"])
-    abstract = {"params": planned.params, "batch_stats": planned.batch_stats}
+    # What a run was measured by is what answers.
+    answering = "ema" if extra.get("ema") else "params"
+    abstract = {answering: planned.params, "batch_stats": planned.batch_stats}
     found = checkpoints.restore(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract),
         step,
@@ -151,7 +164,7 @@ def load_run(folder: str | Path) -> Run:
         recipe=recipe_from_dict(extra["recipe"]),
         task=None if extra["task"] is None else task_from_dict(extra["task"]),
         graphdef=planned.graphdef,
-        params=found.state["params"],
+        params=found.state[answering],
         batch_stats=found.state["batch_stats"],
         step=found.step,
         # What was converted is named by its weights: the same from any copy.

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from brainjax.errors import InputRefusedError
 from brainjax.records.store import RecordDataset
-from brainjax.tasks import Classification, Task
+from brainjax.tasks import Classification, Segmentation, Task
 from brainjax.train.scans import few_subjects
 
 QUANTILES = 5
@@ -79,7 +79,7 @@ def select(
     chosen: Selection,
     dataset: RecordDataset,
     indices: Int[np.ndarray, " n"],
-    task: Task,
+    task: Task | Segmentation,
     values: Sequence[Any],
     *,
     seed: int,
@@ -136,7 +136,7 @@ def _per_class(
     chosen: Selection,
     dataset: RecordDataset,
     indices: Int[np.ndarray, " n"],
-    task: Task,
+    task: Task | Segmentation,
     values: Sequence[Any],
     *,
     seed: int,
@@ -162,7 +162,7 @@ def _fraction(
     chosen: Selection,
     dataset: RecordDataset,
     indices: Int[np.ndarray, " n"],
-    task: Task,
+    task: Task | Segmentation,
     values: Sequence[Any],
     *,
     seed: int,
@@ -182,7 +182,7 @@ def _fraction(
     return indices[np.isin(ids, drawn)]
 
 
-def strata(task: Task, values: Sequence[Any]) -> np.ndarray:
+def strata(task: Task | Segmentation, values: Sequence[Any]) -> np.ndarray:
     """Gives the class of known labels, or the fifth that a number or time lies in."""
     if isinstance(task, Classification):
         return _names(task, values)
@@ -203,7 +203,7 @@ def _permuted(
     return found
 
 
-def _names(task: Task, values: Sequence[Any]) -> np.ndarray:
+def _names(task: Any, values: Sequence[Any]) -> np.ndarray:
     assert isinstance(task, Classification)
     return np.array(task.names(values))
 

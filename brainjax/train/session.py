@@ -148,6 +148,8 @@ def _count_flops(blueprint: Blueprint, extra: dict[str, Any], views: int) -> int
         views=views,
         frozen=network.get("frozen", False),
         inputs=network.get("inputs", 1),
+        # Of a segmenter sequences are channels.
+        channels=len(network["sequences"]) or 1 if "segmenter" in network else 1,
     )
 
 

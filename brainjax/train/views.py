@@ -9,9 +9,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from brainjax.augment import Augmentation, random_views, view_keys
+from brainjax.augment.labels import LabelledAugmentation, Parts, random_labelled_views
 from brainjax.augment.resize import Codes
 from brainjax.data.take import take_local_rows, take_rows
 from brainjax.parallel import AXES
@@ -61,6 +62,28 @@ def single_views(
     return _on_each_device(local, mesh)(volumes, positions)
 
 
+def labelled_views(
+    volumes: UInt8[Array, "b t a b c"],
+    positions: Int[Array, " b"],
+    augmentation: LabelledAugmentation,
+    parts: Parts,
+    mesh: Mesh,
+    *,
+    seed: int | Int[Array, ""],
+) -> tuple[Float[Array, "b x y z s"], UInt8[Array, "b x y z"]]:
+    """Gives one augmented view of every case, and its labels; see `augment/labels.py`.
+
+    volumes: the codes of the sequences and, last, the parts of the label map. Each
+    device works on its own cases.
+    """
+
+    def local(volumes, positions):
+        keys = view_keys(seed, positions, 0)
+        return random_labelled_views(augmentation, volumes, keys, parts)
+
+    return _on_each_device(local, mesh)(volumes, positions)
+
+
 def drop_sequences(
     views: Float[Array, "b s x y z 1"],
     positions: Int[Array, " b"],
@@ -79,6 +102,19 @@ def drop_sequences(
     last = drawn == drawn.max(axis=1, keepdims=True)
     keep = (draws >= rate) | last
     return jnp.where(keep[:, :, None, None, None, None], views, 0.0)
+
+
+def drop_channels(
+    views: Float[Array, "b x y z s"],
+    positions: Int[Array, " b"],
+    *,
+    rate: float,
+    seed: int | Int[Array, ""],
+) -> Float[Array, "b x y z s"]:
+    """Does what `drop_sequences` does, of sequences that are channels."""
+    apart = jnp.moveaxis(views, -1, 1)[..., None]
+    kept = drop_sequences(apart, positions, rate=rate, seed=seed)
+    return jnp.moveaxis(kept[..., 0], 1, -1)
 
 
 def paired_views(

@@ -1,0 +1,344 @@
+"""Segmentation: which structures every voxel belongs to, out of maps of raw ids."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, UInt8
+
+from brainjax.errors import InputRefusedError
+from brainjax.records.classes import (
+    ANY,
+    MAX_ID,
+    MAX_NUMBERS,
+    UNKNOWN,
+    Classes,
+    make_classes,
+)
+from brainjax.tasks.labels import chosen
+from brainjax.tasks.stored import Labels, listed
+
+LOSSES = ("dice_ce", "dice_focal", "dice_ce_boundary")
+SIDES = ("left_", "right_")
+
+Ids = tuple[int, ...] | str
+"""Raw ids, or "any" for all but the background's 0."""
+Named = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Raw ids by name."""
+
+
+class Partition(NamedTuple):
+    """The parts that structures cut a volume into, each voxel in exactly one.
+
+    Part 0 is what no structure and no tissue has.
+
+    Attributes:
+      table: the part of every raw id, `UNKNOWN` where it is ignored.
+      regions: which structures each part belongs to.
+      answers: the class (0 background, 1 to n) of each part; of the first structure
+        it belongs to, where structures overlap.
+      tissues: the tissue of each part, 0 for none.
+      mirrored: the part that each becomes where left and right are exchanged; of
+        numbers that are no part, themselves.
+    """
+
+    table: UInt8[np.ndarray, " i"]
+    regions: Bool[np.ndarray, "p n"]
+    answers: UInt8[np.ndarray, " p"]
+    tissues: UInt8[np.ndarray, " p"]
+    mirrored: UInt8[np.ndarray, " 256"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Structures of a label map; `Segmentation.make` reads a config.
+
+    Attributes:
+      classes: names.
+      ids: raw ids of each.
+      overlapping: whether a voxel may belong to several (a sigmoid for each).
+      ignore: raw ids of voxels that never count.
+      tissues: name and raw ids of what synthesis tells apart, classes or not.
+      penalty: row of `LOSSES`.
+      smoothing: share of a label that is spread over all classes.
+      weight: column of the table with the weight of a scan; 1 where it has none.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[Ids, ...]
+    overlapping: bool = False
+    ignore: tuple[int, ...] = ()
+    tissues: tuple[tuple[str, Ids], ...] = ()
+    penalty: str = "dice_ce"
+    smoothing: float = 0.0
+    weight: str = ""
+
+    name: ClassVar[str] = "segmentation"
+    target: ClassVar[str] = "label_map"
+    unit: ClassVar[str] = "structure"
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        classes: Named,
+        target: str = "label_map",
+        overlapping: bool = False,
+        ignore: Iterable[Any] = (),
+        tissues: Named = (),
+        loss: str = "dice_ce",
+        smoothing: float = 0.0,
+        weight: str = "",
+    ) -> "Segmentation":
+        """Makes a task; there is nothing to be fitted.
+
+        classes: raw ids by name, "any" for all but 0; a dict or (name, ids) pairs. In
+        this order come the outputs (a ConfigDict sorts its keys, pairs keep theirs).
+        tissues: likewise.
+
+        Raises:
+          InputRefusedError: no class, an id that is none, an id of two classes where
+            they do not overlap, too many parts, another loss, a smoothing not in 0..1.
+        """
+        chosen("target of task 'segmentation'", target, (cls.target,))
+        chosen("loss of task 'segmentation'", loss, LOSSES)
+        named, tissues = dict(classes), dict(tissues)
+        if not named:
+            raise InputRefusedError("task.classes: wanted names with raw ids, got none")
+        if not 0 <= smoothing < 1:
+            raise InputRefusedError(
+                f"task.smoothing: wanted 0 to under 1, got {smoothing}"
+            )
+        made = cls(
+            tuple(named),
+            tuple(map(_ids, named.values())),
+            overlapping=bool(overlapping),
+            ignore=tuple(listed(ignore)),
+            tissues=tuple((name, _ids(ids)) for name, ids in tissues.items()),
+            penalty=loss,
+            smoothing=float(smoothing),
+            weight=weight,
+        )
+        made.partition  # noqa: B018  (refuses what cannot be)
+        return made
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether every structure is a yes or no of its own; else a softmax."""
+        return self.overlapping or len(self.classes) == 1
+
+    @property
+    def outputs(self) -> int:
+        """Logits of a voxel: of a softmax, the background's come first."""
+        return len(self.classes) + (not self.sigmoid)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Gives the parts that the structures, and tissues, cut a volume into.
+
+        Raises:
+          InputRefusedError: an id of two classes that do not overlap, of two tissues,
+            or more than 254 parts.
+        """
+        return _partition(self)
+
+    def numbering(self) -> Classes:
+        """Gives what a data set makes the parts of raw ids by."""
+        return Classes(self.classes, self.partition.table, self.partition.regions)
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the table that it needs."""
+        return (self.weight,) if self.weight else ()
+
+    def values(self, labels: Labels) -> list[Any]:
+        """Gives the weight of every scan; None where the table does not say.
+
+        Raises:
+          InputRefusedError: there is no such column, a weight is no number or negative.
+        """
+        if not self.weight:
+            return [1.0 for _ in labels("subject")]
+        return [_weight(self.weight, value) for value in labels(self.weight)]
+
+    def fit(self, values: Sequence[Any]) -> "Segmentation":
+        """Gives itself: nothing is learnt from weights."""
+        return self
+
+    def encode(self, values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Gives (nothing, weights) of scans, [n] each; labels are volumes."""
+        weights = [1.0 if value is None else float(value) for value in values]
+        return np.zeros(len(weights), np.int32), np.asarray(weights, np.float32)
+
+    def loss(
+        self,
+        segmented: Any,
+        parts: UInt8[Array, "b x y z"],
+        weights: Float[Array, " b"],
+    ) -> Float[Array, ""]:
+        """Gives the loss of a batch, deeper outputs included.
+
+        Args:
+          segmented: the network's logits, and the coarser ones.
+          parts: numbers of the partition, `UNKNOWN` where it never counts.
+          weights: of the scans.
+        """
+        logits = segmented.logits
+        known = (parts != UNKNOWN)[..., None] * weights[:, None, None, None, None]
+        if self.sigmoid:
+            wanted = self.regions(parts).astype(jnp.float32)
+            chances = jax.nn.sigmoid(logits)
+            cross = optax.losses.sigmoid_binary_cross_entropy(logits, wanted)
+        else:
+            answers = self.answers(parts)
+            wanted = jax.nn.one_hot(answers, self.outputs)
+            logs = jax.nn.log_softmax(logits)
+            chances = jnp.exp(logs)
+            cross = -(wanted * logs).sum(-1, keepdims=True)
+        entropy = (cross * known).sum() / jnp.maximum(known.sum() * cross.shape[-1], 1)
+        axes = (0, 1, 2, 3)
+        both = 2 * (chances * wanted * known).sum(axes)
+        dice = 1 - (both + 1e-5) / (((chances + wanted) * known).sum(axes) + 1e-5)
+        return entropy + dice.mean()
+
+    def answers(self, parts: UInt8[Array, "*n"]) -> UInt8[Array, "*n"]:
+        """Gives the class of every voxel out of its part; `UNKNOWN` stays."""
+        return jnp.asarray(_filled(self.partition.answers))[parts]
+
+    def regions(self, parts: UInt8[Array, "*n"]) -> Bool[Array, "*n k"]:
+        """Gives which structures every voxel belongs to; none where unknown."""
+        filled = np.zeros((256, len(self.classes)), bool)
+        filled[: len(self.partition.regions)] = self.partition.regions
+        return jnp.asarray(filled)[parts]
+
+    def probabilities(self, logits: Float[Array, "*n k"]) -> Float[Array, "*n o"]:
+        """Gives the probability of each structure; a softmax leaves its background."""
+        if self.sigmoid:
+            return jax.nn.sigmoid(logits)
+        return jax.nn.softmax(logits)[..., 1:]
+
+    def decide(self, logits: Float[Array, "*n k"]) -> Bool[Array, "*n o"]:
+        """Gives which structures every voxel is said to belong to."""
+        if self.sigmoid:
+            return logits > 0
+        best = jnp.argmax(logits, axis=-1)
+        return best[..., None] == jnp.arange(1, self.outputs)
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Gives the structures (from 0) that are one another's on the other side."""
+        names = list(self.classes)
+        left, right = SIDES
+        return tuple(
+            (i, names.index(right + name.removeprefix(left)))
+            for i, name in enumerate(names)
+            if name.startswith(left) and right + name.removeprefix(left) in names
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gives JSON values that `from_dict` reads."""
+        return {
+            "name": self.name,
+            "classes": [
+                [name, _as_json(ids)]
+                for name, ids in zip(self.classes, self.ids, strict=True)
+            ],
+            "overlapping": self.overlapping,
+            "ignore": list(self.ignore),
+            "tissues": [[name, _as_json(ids)] for name, ids in self.tissues],
+            "loss": self.penalty,
+            "smoothing": self.smoothing,
+            "weight": self.weight,
+        }
+
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> "Segmentation":
+        """Reads what `to_dict` gave."""
+        words = {key: value for key, value in given.items() if key != "name"}
+        return cls.make(**words)
+
+
+def _partition(task: Segmentation) -> Partition:
+    named = dict(zip(task.classes, task.ids, strict=True))
+    classes = make_classes(named, overlapping=task.overlapping, ignore=task.ignore)
+    tissue = _tissues(task)
+    unknown = classes.numbers == UNKNOWN
+    keys = np.where(unknown, 0, classes.numbers.astype(np.int64) * 256 + tissue)
+    parts = np.unique(keys)  # Sorted: part 0 is of no structure and no tissue.
+    table = np.where(unknown, UNKNOWN, np.searchsorted(parts, keys))
+    regions = classes.regions[parts // 256]
+    tissues = (parts % 256).astype(np.uint8)
+    regions, tissues, mirrored = _with_mirrors(regions, tissues, task.pairs())
+    if len(regions) > MAX_NUMBERS:
+        raise InputRefusedError(
+            f"task.classes: wanted at most {MAX_NUMBERS} parts that they and tissues "
+            f"cut a volume into, got {len(regions)}"
+        )
+    answers = np.where(regions.any(1), regions.argmax(1) + 1, 0).astype(np.uint8)
+    return Partition(table.astype(np.uint8), regions, answers, tissues, mirrored)
+
+
+def _with_mirrors(
+    regions: Bool[np.ndarray, "p n"],
+    tissues: UInt8[np.ndarray, " p"],
+    pairs: Sequence[tuple[int, int]],
+) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, " 256"]]:
+    """Finds the part that each becomes in a mirror; adds those that no id has."""
+    swap = np.arange(regions.shape[1])
+    for left, right in pairs:
+        swap[[left, right]] = right, left
+    rows = [(tuple(r), int(t)) for r, t in zip(regions, tissues, strict=True)]
+    for row, tissue in list(rows):
+        other = tuple(np.array(row)[swap])
+        if all(known != other for known, _ in rows):
+            rows.append((other, tissue))
+    mirrored = np.arange(256, dtype=np.uint8)
+    for number, (row, tissue) in enumerate(rows[:MAX_NUMBERS]):
+        other = tuple(np.array(row)[swap])
+        # The same tissue, if one side has it as the other does.
+        best = min(range(len(rows)), key=lambda i: _unlike(rows[i], (other, tissue)))
+        mirrored[number] = best if other != row else number
+    regions, tissues = (np.array(list(column)) for column in zip(*rows, strict=True))
+    return regions.astype(bool), tissues.astype(np.uint8), mirrored
+
+
+def _unlike(one: tuple, other: tuple) -> tuple[bool, bool]:
+    return one[0] != other[0], one[1] != other[1]
+
+
+def _tissues(task: Segmentation) -> np.ndarray:
+    """Gives the tissue of every raw id, from 1; 0 where it has none."""
+    if not task.tissues:
+        return np.zeros(MAX_ID + 1, np.int64)
+    return make_classes(dict(task.tissues)).numbers.astype(np.int64)
+
+
+def _ids(given: Any) -> Ids:
+    """Gives the ids of a config as they are hashed and written as JSON."""
+    return given if given == ANY else tuple(listed(given))
+
+
+def _as_json(ids: Ids) -> list[int] | str:
+    return ids if isinstance(ids, str) else list(ids)
+
+
+def _filled(answers: UInt8[np.ndarray, " p"]) -> UInt8[np.ndarray, " 256"]:
+    filled = np.full(256, UNKNOWN, np.uint8)
+    filled[: len(answers)] = answers
+    return filled
+
+
+def _weight(column: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < np.inf:
+        raise InputRefusedError(f"{column}: wanted weights of 0 or more, got {value!r}")
+    return number
