@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from common import head_like
 
-from brainjax.records.store import RecordDataset, Shards, encode_record, write_shards
+from brainjax.records.encoding import encode_record
+from brainjax.records.store import RecordDataset, Shards, write_shards
 from brainjax.volume.recipe import make_recipe
 
 DIFFERENT = 16

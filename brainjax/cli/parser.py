@@ -68,6 +68,11 @@ def _add_data_verbs(verbs) -> None:
     )
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--labels", type=Path, help="participants.tsv or .csv")
+    verb.add_argument(
+        "--label-maps",
+        metavar="WORD",
+        help="take in ..._WORD.nii.gz beside the scans, such as dseg or lesions",
+    )
     verb.add_argument("--recipe", default="canonical")
     verb.add_argument("--spacing", type=float, help="mm; 1 if left out")
     verb.add_argument("--fov-mm", type=float, nargs=3, help="192 192 192 if left out")

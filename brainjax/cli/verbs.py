@@ -43,6 +43,7 @@ def phantom(options: argparse.Namespace) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Brings raw scans into shards; refused if any scan was."""
+    from brainjax.records.pairing import pair_label_maps
     from brainjax.records.plan import memory_need, show_plan
     from brainjax.records.runners import Way
     from brainjax.records.sources import find_sources
@@ -63,6 +64,8 @@ def prepare(options: argparse.Namespace) -> int:
     )
     sources = find_sources(options.sources)
     if options.dry_run:
+        if options.label_maps:
+            sources = pair_label_maps(sources, options.label_maps).sources
         show_plan(sources, recipe, way, options.out)
         return GOOD
     result = _prepare(
@@ -75,8 +78,10 @@ def prepare(options: argparse.Namespace) -> int:
         f"{options.out}: {result.done} of {result.total} scans prepared "
         f"({result.reused} reused), {len(result.failures)} refused"
     )
+    if result.label_maps or result.bad_maps:
+        print(f"{options.out}: label maps of {result.label_maps} scans")
     _tell_quality(options, result.flagged)
-    return _listed(result.failures)
+    return max(_listed(result.failures), _listed(result.bad_maps, "label map"))
 
 
 def _prepare(options: argparse.Namespace, sources, recipe, way):
@@ -89,6 +94,7 @@ def _prepare(options: argparse.Namespace, sources, recipe, way):
             options.out,
             recipe,
             labels=options.labels,
+            label_maps=options.label_maps,
             orientation=options.orientation,
             way=way,
             header_labels=options.header_labels,

@@ -15,10 +15,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.encoding import Ids
 from brainjax.records.store import RecordDataset, open_dataset
 from brainjax.volume.canonical import Stored
 
 log = logging.getLogger("brainjax")
+
+MAP_KEYS = ("label_map", "label_map_source", "label_map_sha256")
 
 
 class Cases(RecordDataset):
@@ -64,6 +67,20 @@ class Cases(RecordDataset):
                 whole[place] = self.scans.read(int(record))
         return whole
 
+    def read_label_map(self, index: int) -> Ids:
+        """Gives the raw ids of a case: of its first sequence that has a label map.
+
+        Raises:
+          InputRefusedError: none has one, or it is damaged.
+        """
+        return self.scans.read_label_map(self._labelled(self.records[index]))
+
+    def _labelled(self, records: Int[np.ndarray, " s"]) -> int:
+        """Gives the first scan of a case that has a label map, else the first."""
+        here = [int(record) for record in records if record >= 0]
+        known = [r for r in here if self.scans.rows[r].get("label_map") is not None]
+        return (known or here)[0]
+
     def labels(self, name: str) -> list[Any]:
         """Gives a label of every case, None where none of its scans has it.
 
@@ -91,12 +108,14 @@ class Cases(RecordDataset):
             self.scans.rows[record]["codes_sha256"] if record >= 0 else "missing"
             for record in records
         ]
+        labelled = self.scans.rows[self._labelled(records)]
         stated = [row.get("orientation") or "unstated" for row in rows]
         return {
             **{key: rows[0][key] for key in ("subject", "session", "labels")},
             "source": "+".join(str(row["source"]) for row in rows),
             "sequence": "+".join(str(row["sequence"]) for row in rows),
             "codes_sha256": hashlib.sha256("".join(hashes).encode()).hexdigest(),
+            **{key: labelled.get(key) for key in MAP_KEYS if key in labelled},
             # One that is stored otherwise is enough to be careful with all.
             "orientation": next((s for s in stated if s[0] not in "LR"), stated[0]),
         }

@@ -77,9 +77,10 @@ def _count(sources: Sequence[Source]) -> str:
     sessions = {(s.subject or s.path, s.session) for s in sources}
     sequences = Counter(s.sequence or "unknown" for s in sources)
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(sequences.items()))
+    labelled = sum(source.label_map is not None for source in sources)
     return (
         f"{len(sources)} scans of {len(subjects)} subjects in {len(sessions)} "
-        f"sessions: {kinds}"
+        f"sessions: {kinds}" + (f"; {labelled} with a label map" if labelled else "")
     )
 
 

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.label_maps import check_label_maps
 from brainjax.records.labels import label_scans
+from brainjax.records.pairing import pair_label_maps
 from brainjax.records.publish import Prepared, finish
 from brainjax.records.runners import Way, check_way
 from brainjax.records.sources import Source
@@ -31,6 +33,7 @@ def prepare(
     recipe: AnyRecipe,
     *,
     labels: str | Path | None = None,
+    label_maps: str | None = None,
     workers: int = 1,
     orientation: str | None = None,
     way: Way | None = None,
@@ -54,6 +57,8 @@ def prepare(
       out: a folder, made if it is not there.
       recipe: how scans become volumes.
       labels: a table of participants (.tsv, .csv); may change without redoing volumes.
+      label_maps: last word of the names of label maps that lie beside the scans, as
+        "dseg"; they are stored on the grid of the volumes. See `pair_label_maps`.
       workers: processes; 1 works in this one.
       orientation: three letters for the files whose header gives none, as "RAS".
       way: where and how long scans are worked on; `workers` processes if None.
@@ -86,6 +91,10 @@ def prepare(
             f"exclude-flagged: wanted a recipe that finds the brain, whose quality is "
             f"measured, got {recipe.describe()}"
         )
+    check_label_maps(sources, recipe, label_maps)
+    unclear = []
+    if label_maps is not None:
+        sources, unclear = pair_label_maps(sources, label_maps)
     values = label_scans(sources, labels)
     if header_labels:
         values = _add_header_labels(sources, values)
@@ -94,7 +103,7 @@ def prepare(
         job.staging.mkdir(exist_ok=True)
         try:
             outcomes = _stage(job, sources, way, progress)
-            words = {"exclude_flagged": exclude_flagged}
+            words = {"exclude_flagged": exclude_flagged, "unclear": unclear}
             return finish(job, sources, values, outcomes, **words)
         finally:
             with contextlib.suppress(OSError):  # gone, or of use to the next call

@@ -4,19 +4,21 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.encoding import decode_record
 from brainjax.records.flags import flag
 from brainjax.records.kept import read_kept_facts, remove_others
+from brainjax.records.label_maps import StagedMap
+from brainjax.records.label_maps import remove_others as remove_other_maps
 from brainjax.records.qc_table import write_qc_table
 from brainjax.records.sources import Source
 from brainjax.records.staging import Job, Staged, read_stored, staged_path
 from brainjax.records.store import (
     FORMAT,
-    decode_record,
     write_atomically,
     write_shards,
 )
@@ -31,7 +33,8 @@ TABLE = "qc.tsv"
 class Prepared(NamedTuple):
     """What `prepare` did: `done` scans are stored, `reused` of them were before.
 
-    flagged: scans whose measures of quality stand out.
+    flagged: scans whose measures of quality stand out. label_maps: how many scans
+    have one; bad_maps: label maps that could not be taken in, and why.
     """
 
     total: int
@@ -39,6 +42,8 @@ class Prepared(NamedTuple):
     reused: int
     failures: list[tuple[str, str]]
     flagged: int = 0
+    label_maps: int = 0
+    bad_maps: Sequence[tuple[str, str]] = ()
 
 
 def finish(
@@ -48,8 +53,11 @@ def finish(
     outcomes: Sequence[Staged],
     *,
     exclude_flagged: bool,
+    unclear: Sequence[tuple[str, str]] = (),
 ) -> Prepared:
     """Makes the staged scans of `sources` the data set, after the last was tried.
+
+    unclear: scans for which no label map could be told, and why.
 
     Raises:
       InputRefusedError: none is left.
@@ -57,8 +65,10 @@ def finish(
     out = job.out
     triples = list(zip(sources, values, outcomes, strict=True))
     failures = [(s.path, o.reason) for s, _, o in triples if o.key is None]
-    _write_failures(out, failures)
+    bad_maps = [*unclear, *_bad_maps(sources, outcomes)]
+    _write_failures(out, [*failures, *bad_maps])
     good = [(s, v, o.key) for s, v, o in triples if o.key is not None]
+    maps = {s: o.label_map for s, _, o in triples}
     if not good:
         raise InputRefusedError(
             f"{out}: wanted a scan that can be prepared, got {len(failures)} that "
@@ -77,15 +87,20 @@ def finish(
     _log_twins([s for s, _, _ in good], keys)
     folder, headers = _assemble(job, keys)
     lines = [
-        json.dumps(_row(i, s, v, headers[key], job.recipe), sort_keys=True)
+        json.dumps(
+            _row(i, s, v, headers[key], job.recipe) | _map_row(s, maps), sort_keys=True
+        )
         for i, (s, v, key) in enumerate(good)
     ]
     _set_aside(job, {o.key for o in outcomes if o.key is not None} - set(keys))
     _publish(out, job.recipe, folder, lines)
     remove_others(out, {o.key for o in outcomes if o.key is not None})
+    remove_other_maps(out, {m.name for m in maps.values() if m.name is not None})
     reused = sum(o.key is not None and not o.made for o in outcomes)
     total = sum(bool(flags) for flags in flagged)
-    return Prepared(len(sources), len(good), reused, failures, total)
+    labelled = sum(maps[s].name is not None for s, _, _ in good)
+    done = len(sources), len(good), reused, failures, total
+    return Prepared(*done, labelled, bad_maps)
 
 
 def _judge(
@@ -171,6 +186,30 @@ def _row(
         "affine": header["affine"],
         "codes_sha256": header["codes_sha256"],
     }
+
+
+def _map_row(source: Source, maps: Mapping[Source, StagedMap]) -> dict:
+    """Gives what a line of the manifest says of label maps, where any scan has one."""
+    if all(other.label_map is None for other in maps):
+        return {}
+    staged = maps[source]
+    return {
+        "label_map": staged.name,
+        "label_map_source": source.label_map if staged.name else None,
+        "label_map_sha256": staged.sha256 or None,
+    }
+
+
+def _bad_maps(
+    sources: Sequence[Source], outcomes: Sequence[Staged]
+) -> list[tuple[str, str]]:
+    """Gives label maps that were refused and why, once where scans share one."""
+    found = {
+        (str(source.label_map), outcome.label_map.reason): None
+        for source, outcome in zip(sources, outcomes, strict=True)
+        if outcome.label_map.reason
+    }
+    return list(found)
 
 
 def _set_aside(job: Job, keys: set[str]) -> None:

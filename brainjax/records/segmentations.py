@@ -1,5 +1,6 @@
 """Volumes and their label maps in one array, so that they go every way together."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from jaxtyping import Bool, UInt8
 
 from brainjax.errors import InputRefusedError
 from brainjax.records.classes import UNKNOWN, Classes
-from brainjax.records.store import Ids, RecordDataset, Shards
+from brainjax.records.encoding import Ids
+from brainjax.records.store import RecordDataset, Shards
 from brainjax.volume.recipe import Recipe
 
 
@@ -42,7 +44,8 @@ class Segmentations(RecordDataset):
                 f"{cases.folder}: wanted a scan with a label map, got {len(cases)} "
                 "without; `brainjax prepare --label-maps` takes them in"
             )
-        super().__init__(cases.folder, cases.recipe, cases.rows, cases._shards)
+        rows = [_with_map(row) for row in cases.rows]
+        super().__init__(cases.folder, cases.recipe, rows, cases._shards)
         self.channels = len(getattr(cases, "sequences", ())) or 1
 
     def read(self, index: int, /) -> UInt8[np.ndarray, "s+1 x y z"]:
@@ -119,6 +122,12 @@ class HeldScans(RecordDataset):
         if ids is None:
             raise InputRefusedError(f"memory: wanted a label map of scan {index}")
         return ids
+
+
+def _with_map(row: dict) -> dict:
+    """Gives a row whose hash is of the volumes and the label map together."""
+    both = f"{row['codes_sha256']} {row.get('label_map_sha256')}"
+    return {**row, "codes_sha256": hashlib.sha256(both.encode()).hexdigest()}
 
 
 def _row(number: int, subject: str, labelled: bool) -> dict:

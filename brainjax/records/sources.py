@@ -34,6 +34,7 @@ class Source(NamedTuple):
     """One scan and what is known of it; None where nothing is.
 
     `path` is of a NIfTI file, or the name of a DICOM series: see `dicom.read_series`.
+    `mask` and `label_map` are files, the first on the scan's own grid.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Source(NamedTuple):
     session: str | None = None
     sequence: str | None = None
     mask: str | None = None
+    label_map: str | None = None
 
 
 def find_sources(words: Iterable[str | Path], *, by_path: bool = True) -> list[Source]:
@@ -49,9 +51,10 @@ def find_sources(words: Iterable[str | Path], *, by_path: bool = True) -> list[S
     Sorted by path, or in the order of the words and of the rows of their tables.
 
     A table (.csv, .tsv) has a column path (relative to the table) and a column subject,
-    and may have session, sequence and mask. Elsewhere names tell: `sub-01_ses-2_T1w` as
-    in BIDS, or `patient07_T1POST`, or `stroke/FLAIR`. Folders are searched whole,
-    without label maps, masks, hidden files, and the folders `folders.walk` leaves out.
+    and may have session, sequence, mask and label_map. Elsewhere names tell:
+    `sub-01_ses-2_T1w` as in BIDS, or `patient07_T1POST`, or `stroke/FLAIR`. Folders are
+    searched whole, without label maps, masks, hidden files, and the folders
+    `folders.walk` leaves out.
 
     DICOM files in them, told by content, give one scan for each volume: the subject is
     a pseudonym of the patient's id unless a folder is called `sub-01`, the sequence is
@@ -88,8 +91,8 @@ def describe(path: str | Path) -> Source:
     ('patient07', None, 'T1CE')
     """
     path = Path(path)
-    stem = _stem(path.name)
-    subject, session = _entity("sub", path), _entity("ses", path)
+    stem = name_stem(path.name)
+    subject, session = name_entity("sub", path), name_entity("ses", path)
     if subject is None:
         return Source(str(path), _plain_subject(path, stem), session, _sequence(stem))
     sequence = _sequence(stem) or _suffix(stem)
@@ -212,6 +215,7 @@ def _read_sources(path: Path) -> Iterator[Source]:
         "session": find_column(table, ("session", "session_id")),
         "sequence": find_column(table, ("sequence",)),
         "mask": find_column(table, ("mask",)),
+        "label_map": find_column(table, ("label_map",)),
     }
     if not table.rows:
         raise InputRefusedError(f"{path}: wanted at least 1 row, got 0")
@@ -219,7 +223,7 @@ def _read_sources(path: Path) -> Iterator[Source]:
         value = {key: _known(row[name]) for key, name in columns.items() if name}
         file = _file(path, line, "path", value["path"])
         subject, session = value["subject"], value.get("session")
-        mask = value.get("mask")
+        mask, label_map = value.get("mask"), value.get("label_map")
         guess = _describe_series(Path(file)) if is_dicom(file) else describe(file)
         yield Source(
             file,
@@ -227,6 +231,7 @@ def _read_sources(path: Path) -> Iterator[Source]:
             bare(session, "ses") if session else guess.session,
             _named(value.get("sequence")) or guess.sequence,
             _file(path, line, "mask", mask) if mask else None,
+            _file(path, line, "label_map", label_map) if label_map else None,
         )
 
 
@@ -247,25 +252,25 @@ def _named(sequence: str | None) -> str | None:
     return (sequence_name(sequence) or sequence) if sequence else None
 
 
-def _stem(name: str) -> str:
+def name_stem(name: str) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
-def _entity(key: str, path: Path) -> str | None:
+def name_entity(key: str, path: Path) -> str | None:
     """Gives the value of a BIDS entity, from the file name or else its folders."""
-    for part in (_stem(path.name), *reversed(path.parts[:-1])):
+    for part in (name_stem(path.name), *reversed(path.parts[:-1])):
         match = re.search(rf"(?:^|_){key}-([A-Za-z0-9]+)", part)
         if match:
             return match[1]
     return None
 
 
-def _words(stem: str) -> list[re.Match]:
+def name_words(stem: str) -> list[re.Match]:
     return list(re.finditer(r"[^_\-. ]+", stem))
 
 
 def _sequence(stem: str) -> str | None:
-    names = [sequence_name(word[0]) for word in _words(stem)]
+    names = [sequence_name(word[0]) for word in name_words(stem)]
     return next((name for name in reversed(names) if name), None)
 
 
@@ -276,7 +281,7 @@ def _suffix(stem: str) -> str | None:
 
 def _plain_subject(path: Path, stem: str) -> str:
     """Gives the words around the sequence; the folder's name where there are none."""
-    words = _words(stem)
+    words = name_words(stem)
     at = [i for i, word in enumerate(words) if sequence_name(word[0])]
     if not at:
         return stem
@@ -288,5 +293,5 @@ def _plain_subject(path: Path, stem: str) -> str:
 
 
 def _is_label_map(path: Path) -> bool:
-    words = _words(_stem(path.name))
+    words = name_words(name_stem(path.name))
     return bool(words) and words[-1][0].lower() in LABEL_MAPS

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.encoding import decode_record, encode_record
 from brainjax.records.kept import is_kept, read_reference, write_kept
+from brainjax.records.label_maps import StagedMap, stage_label_map
 from brainjax.records.runners import Outcome, Way, run_tasks
 from brainjax.records.sessions import Waves, plan_sessions
 from brainjax.records.sources import Source
 from brainjax.records.store import (
     Shards,
-    decode_record,
-    encode_record,
     write_atomically,
 )
+from brainjax.volume.canonical import Codes
 from brainjax.volume.dicom import digest_source
 from brainjax.volume.dicom_kept import hand_over
 from brainjax.volume.recipe import (
@@ -64,12 +65,13 @@ class Task(NamedTuple):
 class Staged(NamedTuple):
     """The outcome of one scan: the key of its record, or why there is none.
 
-    made: whether this call made it.
+    made: whether this call made it. label_map: the outcome of its label map.
     """
 
     key: str | None
     made: bool
     reason: str
+    label_map: StagedMap = StagedMap()
 
 
 class Stored(NamedTuple):
@@ -118,7 +120,17 @@ def stage_all(job: Job, sources: Sequence[Source], way: Way, done: Done) -> None
 
 
 def stage(job: Job, task: Task) -> Staged:
-    """Makes the record of a scan unless a good one is stored or staged already."""
+    """Makes the record of a scan, and of its label map, unless they are there."""
+    source = task.source
+    staged = _stage_scan(job, task)
+    if staged.key is None:
+        return staged
+    read = functools.partial(_read_record, job, staged.key)
+    found = stage_label_map(job.out, source, staged.key, read, job.orientation)
+    return staged._replace(label_map=found)
+
+
+def _stage_scan(job: Job, task: Task) -> Staged:
     source = task.source
     try:
         key = record_key(source, job.recipe, job.orientation, task.reference_key)
@@ -200,6 +212,15 @@ def _is_stored(job: Job, key: str) -> bool:
     except InputRefusedError as error:
         log.warning("making a record anew: %s", error)
         return False
+
+
+def _read_record(job: Job, key: str) -> tuple[Codes, dict]:
+    path = staged_path(job.staging, key)
+    if path.is_file():
+        return decode_record(path.read_bytes())
+    stored = read_stored(job.out, job.call)
+    which, record = stored.places[key]
+    return stored.shards[which].read(record)
 
 
 def _is_staged(path: Path) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import threading
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,63 +14,19 @@ import numpy as np
 from array_record.python import (
     array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
 )
-from jaxtyping import Int32, UInt8, UInt16
+from jaxtyping import Int32
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.encoding import Ids, decode_label_map, decode_record
 from brainjax.volume.canonical import Codes
 from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
-
-Ids = UInt8[np.ndarray, "x y z"] | UInt16[np.ndarray, "x y z"]
-"""A raw label map, on the grid of the stored volumes."""
 
 FORMAT = 1
 SHARD_RECORDS = 64
 WRITER_OPTIONS = "group_size:1,zstd:1"
 READER_OPTIONS = "readahead_buffer_size:0"
-_MAGIC = b"BJX1"
-_STORED = {
-    "uint8": np.dtype(np.uint8),
-    "uint16": np.dtype("<u2"),
-    "float32": np.dtype("<f4"),
-}
-"""How a recipe's storage, or a label map, lies in a record."""
 LABEL_MAPS = "label_maps"
 """Folder of a data set: raw ids on the grid of its volumes, a file a scan."""
-
-
-def encode_record(codes: Codes | Ids, facts: dict) -> bytes:
-    """Gives the bytes of one record: magic, header length, JSON header, raw codes.
-
-    The header holds `facts` (JSON values), shape, crc32 and sha256 of the codes, and
-    dtype where it is not uint8.
-    """
-    storage = codes.dtype.name
-    raw = np.ascontiguousarray(codes, dtype=_STORED[storage]).tobytes()
-    header = {
-        **facts,
-        "shape": list(codes.shape),
-        "crc32": zlib.crc32(raw),
-        "codes_sha256": hashlib.sha256(raw).hexdigest(),
-    }
-    if storage != "uint8":
-        header["dtype"] = storage
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    if storage != "uint8":
-        text += b" " * (-len(text) % 8)  # Numbers of several bytes begin aligned.
-    return _MAGIC + len(text).to_bytes(4, "little") + text + raw
-
-
-def decode_record(payload: bytes) -> tuple[Any, dict]:
-    """Gives the codes and the header of a record; ValueError when it is damaged."""
-    if payload[:4] != _MAGIC:
-        raise ValueError("no record of brainjax")
-    start = 8 + int.from_bytes(payload[4:8], "little")
-    header = json.loads(payload[8:start])
-    raw = memoryview(payload)[start:]
-    if zlib.crc32(raw) != header["crc32"]:
-        raise ValueError(f"wanted crc32 {header['crc32']}, got {zlib.crc32(raw)}")
-    stored = _STORED[header.get("dtype", "uint8")]
-    return np.frombuffer(raw, stored).reshape(header["shape"]), header
 
 
 def shard_name(number: int, count: int) -> str:
@@ -196,7 +151,7 @@ class RecordDataset:
             )
         path = self.folder / LABEL_MAPS / name
         try:
-            ids, header = decode_record(path.read_bytes())
+            ids, header = decode_label_map(path.read_bytes())
             wanted, found = (key[:12], *self.shape), (header["of"][:12], *ids.shape)
             if wanted != found:
                 raise ValueError(f"wanted {_words(wanted)}, got {_words(found)}")

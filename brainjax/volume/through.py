@@ -18,6 +18,9 @@ Order = Literal["linear", "nearest", "spline"]
 EXACT = 1e-5
 """Indices this near to whole numbers are whole: a header's rounding is no shift."""
 
+TIE = 1e-3
+"""Voxels that labels are moved by, so that no last bit decides between two of them."""
+
 MANY = 3.0
 """Source voxels a step from which the source is shrunken first, to save sub-samples."""
 
@@ -53,7 +56,9 @@ def resample_through(
     if shift is not None:
         return _copy(voxels, shift, out_shape, outside)
     counts = (1, 1, 1)
-    if order != "nearest":
+    if order == "nearest":
+        pull[:3, 3] += TIE
+    else:
         voxels, pull = _shrunken(voxels, pull, outside)
         counts = _sub_samples(pull)
     places = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from brainjax.errors import InputRefusedError, MissingExtraError
-from brainjax.records.encoding import encode_record
 from brainjax.records import staging
+from brainjax.records.encoding import encode_record
 from brainjax.records.runners import Way
 from brainjax.records.sources import Source, find_sources, header_labels
 from brainjax.volume.recipe import make_recipe, prepare_volume

@@ -11,9 +11,10 @@ import pytest
 from brainjax.augment import evaluation_view
 from brainjax.data import batches, load_resident
 from brainjax.errors import InputRefusedError
+from brainjax.records.encoding import decode_record, encode_record
 from brainjax.records.prepare import prepare
 from brainjax.records.sources import find_sources
-from brainjax.records.store import decode_record, encode_record, open_dataset
+from brainjax.records.store import open_dataset
 from brainjax.train.scans import hash_scans
 from brainjax.volume import make_recipe, prepare_volume
 
