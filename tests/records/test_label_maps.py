@@ -378,3 +378,22 @@ def test_real_label_maps_go_there_and_back(sample_scans, tmp_path):
         2 * ((back > 0) & (true > 0)).sum() / ((back > 0).sum() + (true > 0).sum())
     )
     assert overlap > 0.97
+
+
+@pytest.mark.slow
+def test_lesions_go_over_the_template_and_back(sample_scans, tmp_path):
+    """Through a registration: bright in the FLAIR there, in their places back home."""
+    scan = sample_scans / "open_ms" / "patient07" / "patient07_FLAIR.nii.gz"
+    recipe = make_recipe("mni_affine", bias="none")
+    prepare(
+        find_sources([scan]), tmp_path, recipe, label_maps="lesions", progress=False
+    )
+    dataset = open_dataset(tmp_path)
+    codes, lesions = dataset.read(0), dataset.read_label_map(0) > 0
+    assert codes[lesions].mean() > 1.2 * codes[codes > 0].mean()
+    row = dataset.rows[0]
+    grid, to_scan = file_grid(scan), np.array(row["to_scan"])
+    back = to_file_grid(lesions, np.array(row["affine"]), to_scan, grid) > 0
+    back, _ = canonical(back.astype(np.uint8), grid.affine)
+    true = read_label_map(row["label_map_source"]).ids
+    assert 2 * (back & true).sum() / (back.sum() + true.sum()) > 0.8
