@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from brainjax.report.codes import PRIVATE, Code, structure_of
 from brainjax.report.dicom_source import Source, highdicom_package
 from brainjax.volume.dicom_elements import quietly, text_of
@@ -47,49 +45,10 @@ def series_number(source: Source, which: int) -> int:
     return (base + which * SERIES_OFFSET) % 2**31 or 1
 
 
-def stand_ins(source: Source) -> tuple[Any, ...]:
-    """Gives copies of the headers whose geometry is that of the files' positions.
-
-    Vendors differ in what they write as thickness and spacing of slices, and in whether
-    a multi-frame file shares its direction; positions alone decide here too.
-    """
-    step = float(np.linalg.norm(source.affine[:3, 2]))
-    copies = tuple(copy.deepcopy(header) for header in source.headers)
-    for header in copies:
-        if text_of(header, "PatientSex").upper() not in ("M", "F", "O", ""):
-            header.PatientSex = ""
-        if not text_of(header, "PatientBirthDate").isdigit():
-            header.PatientBirthDate = ""
-        if source.frames:
-            _share(header, step)
-            continue
-        header.ImageOrientationPatient = copies[0].ImageOrientationPatient
-        header.SpacingBetweenSlices = round(step, 6)
-        if not text_of(header, "SliceThickness"):
-            header.SliceThickness = round(step, 6)
-    return copies
-
-
-def _share(header: Any, step: float) -> None:
-    """Moves a multi-frame file's direction and spacing where all frames have them."""
-    shared = header.SharedFunctionalGroupsSequence[0]
-    first = header.PerFrameFunctionalGroupsSequence[0]
-    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
-        if keyword not in shared:
-            setattr(shared, keyword, getattr(first, keyword))
-            for group in header.PerFrameFunctionalGroupsSequence:
-                if keyword in group:
-                    delattr(group, keyword)
-    measures = shared.PixelMeasuresSequence[0]
-    measures.SpacingBetweenSlices = round(step, 6)
-    if not text_of(measures, "SliceThickness"):
-        measures.SliceThickness = round(step, 6)
-
-
 def restore(made: Any, source: Source) -> None:
-    """Puts patient and study back as the source writes them, odd values too."""
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-        made[keyword] = source.headers[0][keyword]
+    """Puts the patient back as the source writes it, odd values too."""
+    for element in source.patient:
+        made[element.tag] = copy.deepcopy(element)
 
 
 def save(made: Any, path: str | Path) -> None:

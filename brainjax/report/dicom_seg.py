@@ -21,7 +21,6 @@ from brainjax.report.dicom_objects import (
     restore,
     save,
     series_number,
-    stand_ins,
 )
 from brainjax.report.dicom_source import Source, highdicom_package
 from brainjax.report.dicom_uids import digest_of, set_when, uid_of
@@ -69,7 +68,6 @@ def _build(
     fresh: bool,
 ) -> Any:
     high = highdicom_package()
-    headers = stand_ins(source)
     instances = [text_of(header, "SOPInstanceUID") for header in source.headers]
     digest = digest_of(
         labels, list(names), algorithm, instances, when, high.__version__
@@ -84,7 +82,7 @@ def _build(
     segments = _segments(names, algorithm, digest, fresh)
     with quietly():
         made = high.seg.Segmentation(
-            source_images=list(headers),
+            source_images=list(source.headers),
             pixel_array=np.ascontiguousarray(planes),
             segmentation_type=high.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=segments,

@@ -4,6 +4,7 @@ A segmentation and a report belong to the patient and the study of their source:
 that says whose they are is taken over as it stands there, and nothing is made up.
 """
 
+import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Float64, Shaped
 
 from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.volume.dicom import find_series, is_dicom
-from brainjax.volume.dicom_elements import quietly, read_data, text_of
+from brainjax.volume.dicom_elements import number, quietly, read_data, text_of
 from brainjax.volume.dicom_groups import height
 from brainjax.volume.dicom_index import Series
 from brainjax.volume.dicom_stack import Places, affine_of, find_places, shear_degrees
@@ -23,12 +24,14 @@ SAME_MM = 1e-3
 """Corners of two grids that are one lie so near to each other."""
 
 _EVEN_MM = 0.02
+_SAME_DIRECTION = 1e-4
 _SAME_PLACE_MM = 0.01
 _EMPTY_IF_ABSENT = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
 """Type 2 of the standard: an object may have them empty, and may not lack them."""
+_PATIENT = _EMPTY_IF_ABSENT[:4]
 
 
 class Source(NamedTuple):
@@ -36,7 +39,9 @@ class Source(NamedTuple):
 
     Attributes:
       name: as the caller gave it.
-      headers: of each file in the order of slices, or of the one multi-frame file.
+      headers: of each file in the order of slices, or of the one multi-frame file;
+        what they say of spacing and of the patient's sex made fit to be referred to.
+      patient: elements of the patient as the first file has them.
       frames: of a multi-frame file, which of its frames each slice is; () otherwise.
       affine: [column, row, slice] to mm, RAS.
       shape: columns, rows, slices.
@@ -44,6 +49,7 @@ class Source(NamedTuple):
 
     name: str
     headers: tuple[Any, ...]
+    patient: tuple[Any, ...]
     frames: tuple[int, ...]
     affine: Float64[np.ndarray, "4 4"]
     shape: tuple[int, int, int]
@@ -79,8 +85,13 @@ def read_source(name: str | Path) -> Source:
     rows, columns, *_ = series.grid
     with quietly():
         headers, frames = _read_headers(name, series)
+        patient = tuple(copy.deepcopy(headers[0][keyword]) for keyword in _PATIENT)
+        step = float(np.linalg.norm(places.step))
+        for header in headers:
+            _make_fit(header, headers[0], step)
     shape = (columns, rows, len(series.planes))
-    return Source(str(name), headers, frames, affine_of(series, places), shape)
+    affine = affine_of(series, places)
+    return Source(str(name), headers, patient, frames, affine, shape)
 
 
 def lay_on(
@@ -171,6 +182,7 @@ def _read_headers(
         values = {text_of(header, keyword) for header in headers}
         if len(values) > 1:
             raise InputRefusedError(f"{name}: wanted one {keyword}, got {len(values)}")
+    _check_directions(name, headers)
     for header in headers:
         for keyword in _EMPTY_IF_ABSENT:
             if keyword not in header:
@@ -184,3 +196,48 @@ def _read_headers(
             f"files, of which {len(files)} of {total} frames"
         )
     return headers, tuple(plane.frame for plane in series.planes)
+
+
+def _check_directions(name: str | Path, headers: tuple[Any, ...]) -> None:
+    """Refuses planes whose directions differ by more than rounding does."""
+    found = [number(header, "ImageOrientationPatient", 6) for header in headers]
+    stated = np.array([value for value in found if value is not None])
+    if len(stated) and np.ptp(stated, axis=0).max() > _SAME_DIRECTION:
+        raise InputRefusedError(
+            f"{name}: wanted slices of one direction, got cosines that differ by "
+            f"{np.ptp(stated, axis=0).max():.2g}"
+        )
+
+
+def _make_fit(header: Any, first: Any, step: float) -> None:
+    """Gives a header the geometry of the files' positions, and no odd patient's sex.
+
+    Vendors differ in what they write as thickness and spacing of slices, and in whether
+    a multi-frame file shares its direction; positions alone decide here too.
+    """
+    if text_of(header, "PatientSex").upper() not in ("M", "F", "O", ""):
+        header.PatientSex = ""
+    if not text_of(header, "PatientBirthDate").isdigit():
+        header.PatientBirthDate = ""
+    measures = header
+    if "PerFrameFunctionalGroupsSequence" in header:
+        _share(header)
+        shared = header.SharedFunctionalGroupsSequence[0]
+        measures = shared.PixelMeasuresSequence[0]
+    else:
+        header.ImageOrientationPatient = first.ImageOrientationPatient
+    measures.SpacingBetweenSlices = round(step, 6)
+    if not text_of(measures, "SliceThickness"):
+        measures.SliceThickness = round(step, 6)
+
+
+def _share(header: Any) -> None:
+    """Shares a multi-frame file's direction and spacing, where frames repeat them."""
+    shared = header.SharedFunctionalGroupsSequence[0]
+    first = header.PerFrameFunctionalGroupsSequence[0]
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if keyword not in shared:
+            setattr(shared, keyword, getattr(first, keyword))
+            for group in header.PerFrameFunctionalGroupsSequence:
+                if keyword in group:
+                    delattr(group, keyword)

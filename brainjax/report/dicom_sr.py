@@ -19,7 +19,6 @@ from brainjax.report.dicom_objects import (
     restore,
     save,
     series_number,
-    stand_ins,
 )
 from brainjax.report.dicom_source import Source, highdicom_package
 from brainjax.report.dicom_uids import digest_of, set_when, uid_of
@@ -96,10 +95,9 @@ def _build(
         for what in ("report", "report series")
     }
     observer = uid_of(digest_of(algorithm), what="observer")
-    headers = stand_ins(source)
     with quietly():
         made = high.sr.Comprehensive3DSR(
-            evidence=[*headers, segmentation],
+            evidence=[*source.headers, segmentation],
             content=_content(segmentation, shapes, algorithm, observer),
             series_instance_uid=uids["report series"],
             series_number=series_number(source, 2),

@@ -18,6 +18,7 @@ from brainjax.report.dicom_objects import Algorithm
 from brainjax.report.dicom_out import write_dicom
 from brainjax.report.dicom_seg import write_seg
 from brainjax.report.dicom_source import lay_on, read_source
+from brainjax.volume.dicom import read_series
 from tests.volume import dicoms
 
 NAMES = ("left_hippocampus", "right_hippocampus", "csf", "odd thing")
@@ -183,6 +184,41 @@ def test_a_multi_frame_source_is_referred_to_by_its_frames(tmp_path):
         np.testing.assert_array_equal(pixels.T, expected)
 
 
+def test_a_multi_frame_source_may_repeat_its_direction_in_each_frame(tmp_path):
+    data = dicoms.make_multiframe(some_voxels(), AFFINE, **PATIENT)
+    shared = data.SharedFunctionalGroupsSequence[0]
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        for frame in data.PerFrameFunctionalGroupsSequence:
+            setattr(frame, keyword, getattr(shared, keyword))
+        delattr(shared, keyword)
+    dicoms.save(data, tmp_path / "m")
+    source = read_source(tmp_path / "m")
+    labels = lay_on(source, some_labels(), AFFINE)
+    made = write_seg(tmp_path / "s.dcm", source, labels, NAMES, MADE_BY)
+    read = made.get_volume(combine_segments=True, allow_missing_positions=True)
+    assert (read.array > 0).sum() == (labels > 0).sum()
+    assert read.spacing[1:] == pytest.approx((4, 3.5))
+    assert dciodvfy(tmp_path / "s.dcm") == []
+
+
+def test_nothing_found_is_an_answer_too(written, tmp_path):
+    source, labels, _ = written
+    write_seg(tmp_path / "s.dcm", source, labels * 0, NAMES, MADE_BY)
+    data = highdicom.seg.segread(tmp_path / "s.dcm")
+    assert not data.pixel_array.any()
+    assert len(data.SegmentSequence) == len(NAMES)
+
+
+def test_what_dcm2niix_made_of_a_series_is_laid_on_it(series, tmp_path):
+    if shutil.which("dcm2niix") is None:
+        pytest.skip("dcm2niix is not installed")
+    command = ["dcm2niix", "-z", "n", "-o", str(tmp_path), str(series)]
+    subprocess.run(command, capture_output=True, check=True)
+    image = nib.load(next(tmp_path.glob("*.nii")))
+    laid = lay_on(read_source(series), np.asarray(image.dataobj), image.affine)
+    np.testing.assert_array_equal(laid, read_series(series).stored)
+
+
 ORDERS = [
     (order, flips)
     for order in permutations(range(3))
@@ -250,6 +286,11 @@ def test_series_that_no_even_grid_holds_are_refused(tmp_path):
     normal = dicoms.lps(AFFINE)[:3, 2] / 5.5
     uneven[4].ImagePositionPatient = [dicoms.digits(v) for v in place + 0.1 * normal]
     assert "evenly spaced" in refusal(tmp_path / "uneven", uneven)
+    turned = make()
+    turned[4].ImageOrientationPatient = make(dicoms.oblique(AFFINE, 0.03))[
+        0
+    ].ImageOrientationPatient
+    assert "one direction" in refusal(tmp_path / "turned", turned)
 
 
 def test_what_a_segmentation_must_refer_to_is_never_made_up(tmp_path):
