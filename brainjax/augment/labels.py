@@ -247,7 +247,7 @@ def make_label_augmentation(
             )
     if not 0 <= foreground <= 1:
         raise InputRefusedError(f"augment.foreground: wanted 0..1, got {foreground}")
-    base = make_augmentation(view=view, **strengths)
+    base = make_augmentation(view=view, crop=(1.0, 1.0), **strengths)
     return LabelledAugmentation(base, float(foreground), contrasts)
 
 
@@ -263,7 +263,8 @@ def random_labelled_views(
         return augmentation.draw(key, volumes, parts)
 
     def one(pair):
-        return augmentation.apply(*pair, parts)
+        volumes, parameters = pair
+        return augmentation.apply(volumes, parameters, parts)
 
     # Drawn outside the loop: inside, XLA fuses a draw into every voxel that uses it.
     parameters = jax.lax.map(lambda pair: drawn(*pair), (keys, volumes))

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, UInt8
 
 from brainjax.errors import InputRefusedError
+from brainjax.losses.segmentation import SEGMENTATION_LOSSES, deep_supervised
 from brainjax.records.classes import (
     ANY,
     MAX_ID,
@@ -23,7 +23,8 @@ from brainjax.records.classes import (
 from brainjax.tasks.labels import chosen
 from brainjax.tasks.stored import Labels, listed
 
-LOSSES = ("dice_ce", "dice_focal", "dice_ce_boundary")
+SMOOTHED = ("dice_ce", "dice_ce_boundary")
+"""Losses that can spread a share of a label over all classes."""
 SIDES = ("left_", "right_")
 
 Ids = tuple[int, ...] | str
@@ -64,7 +65,7 @@ class Segmentation:
       overlapping: whether a voxel may belong to several (a sigmoid for each).
       ignore: raw ids of voxels that never count.
       tissues: name and raw ids of what synthesis tells apart, classes or not.
-      penalty: row of `LOSSES`.
+      penalty: row of `SEGMENTATION_LOSSES`.
       smoothing: share of a label that is spread over all classes.
       weight: column of the table with the weight of a scan; 1 where it has none.
     """
@@ -106,14 +107,14 @@ class Segmentation:
             they do not overlap, too many parts, another loss, a smoothing not in 0..1.
         """
         chosen("target of task 'segmentation'", target, (cls.target,))
-        chosen("loss of task 'segmentation'", loss, LOSSES)
+        chosen("loss of task 'segmentation'", loss, SEGMENTATION_LOSSES)
         named, tissues = dict(classes), dict(tissues)
         if not named:
             raise InputRefusedError("task.classes: wanted names with raw ids, got none")
-        if not 0 <= smoothing < 1:
-            raise InputRefusedError(
-                f"task.smoothing: wanted 0 to under 1, got {smoothing}"
-            )
+        most = 1 if loss in SMOOTHED else 0
+        if not 0 <= smoothing <= most or smoothing == 1:
+            wanted = "0 to under 1" if most else f"0 with loss {loss}"
+            raise InputRefusedError(f"task.smoothing: wanted {wanted}, got {smoothing}")
         made = cls(
             tuple(named),
             tuple(map(_ids, named.values())),
@@ -188,23 +189,14 @@ class Segmentation:
           parts: numbers of the partition, `UNKNOWN` where it never counts.
           weights: of the scans.
         """
-        logits = segmented.logits
-        known = (parts != UNKNOWN)[..., None] * weights[:, None, None, None, None]
+        one = SEGMENTATION_LOSSES[self.penalty]
+        words: dict[str, Any] = {"smoothing": self.smoothing} if self.smoothing else {}
         if self.sigmoid:
-            wanted = self.regions(parts).astype(jnp.float32)
-            chances = jax.nn.sigmoid(logits)
-            cross = optax.losses.sigmoid_binary_cross_entropy(logits, wanted)
+            words["regions"] = self.partition.regions
         else:
-            answers = self.answers(parts)
-            wanted = jax.nn.one_hot(answers, self.outputs)
-            logs = jax.nn.log_softmax(logits)
-            chances = jnp.exp(logs)
-            cross = -(wanted * logs).sum(-1, keepdims=True)
-        entropy = (cross * known).sum() / jnp.maximum(known.sum() * cross.shape[-1], 1)
-        axes = (0, 1, 2, 3)
-        both = 2 * (chances * wanted * known).sum(axes)
-        dice = 1 - (both + 1e-5) / (((chances + wanted) * known).sum(axes) + 1e-5)
-        return entropy + dice.mean()
+            # The background has no Dice of its own: it is what all others leave.
+            words["background"], parts = False, self.answers(parts)
+        return deep_supervised(partial(one, **words), segmented, parts, weights)
 
     def answers(self, parts: UInt8[Array, "*n"]) -> UInt8[Array, "*n"]:
         """Gives the class of every voxel out of its part; `UNKNOWN` stays."""
