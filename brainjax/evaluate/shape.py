@@ -1,7 +1,7 @@
 """The volume and the shape of a structure, as the IBSI defines them, by mirp.
 
 The mesh is that of marching cubes at 0.5 over the mask itself (IBSI 1, section 3.1), so
-that its area is larger than that of a smooth body of the same form, on any grid: by 8 %
+that its area is larger than that of a smooth body of the same form, on any grid: by 9 %
 of a ball. Volume, diameters and axes come near those of the smooth body.
 """
 

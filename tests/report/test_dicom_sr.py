@@ -1,6 +1,8 @@
 """Reports hold what was measured, tied to the segment and the series."""
 
 import highdicom
+import nibabel as nib
+import numpy as np
 import pydicom
 import pytest
 from pydicom.sr.codedict import codes
@@ -113,3 +115,36 @@ def test_unknown_formats_are_refused(written, tmp_path):
 
 def test_an_independent_reader_finds_no_error(written):
     assert dciodvfy(written[1]) == []
+
+
+@pytest.mark.slow
+def test_a_whole_head_goes_out_and_comes_back(sample_scans, tmp_path):
+    image = nib.load(sample_scans / "wholehead" / "S1_T1w.nii.gz")
+    voxels, affine = np.asarray(image.dataobj).astype(np.int16), image.affine
+    grid = np.indices(voxels.shape).reshape(3, -1)
+    mm = (affine[:3, :3] @ grid + affine[:3, 3:]).reshape(3, *voxels.shape)
+    labels = np.zeros(voxels.shape, np.uint8)
+    for number, right in ((1, -30.0), (2, 30.0)):
+        place = mm - np.array([right, 20.0, 0.0])[:, None, None, None]
+        labels[(place**2).sum(axis=0) <= 20**2] = number
+    dicoms.write_series(tmp_path / "in", voxels, affine, **PATIENT)
+    rest = (labels, affine, NAMES[:2], tmp_path / "in", ["dicomsr"], FACTS)
+    segmentation, report = write_dicom(tmp_path / "out", "S1", *rest)
+    assert dciodvfy(segmentation) == dciodvfy(report) == []
+    read = highdicom.seg.segread(segmentation).get_volume(
+        combine_segments=True, allow_missing_positions=True
+    )
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    for number, side in ((1, -1), (2, 1)):
+        found = np.argwhere(read.array == number)
+        places = (lps @ read.affine @ np.c_[found, np.ones(len(found))].T)[:3]
+        assert (np.sign(places[0]) == side).all()
+        back = (np.linalg.inv(affine) @ np.vstack([places, np.ones(len(found))]))[:3]
+        np.testing.assert_allclose(back, np.round(back), atol=1e-4)
+        inside = np.round(back).astype(int)
+        assert (labels[tuple(inside)] == number).all()
+        assert len(found) == (labels == number).sum()
+    groups = highdicom.sr.srread(report).content
+    for group in groups.get_volumetric_roi_measurement_groups():
+        volume = group.get_measurements(name=codes.SCT.Volume)[0].value
+        assert volume == pytest.approx(4 / 3 * np.pi * 8, rel=0.01)
