@@ -2,16 +2,17 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
+
+from brainjax.augment.lots import Lots
 
 KNOTS = np.array([0.0, 0.08, 0.2, 0.36, 0.6, 1.0], np.float32)
 """Of a T1w head: air and bone, fluid, muscle, grey, white, fat lie near these."""
 
-JITTER = 0.04
-"""A knot between the first and the last moves by so much."""
+JITTER = 0.035
+"""A knot between the first and the last moves by so much; their order stays."""
 
 
 class Curve(NamedTuple):
@@ -21,16 +22,15 @@ class Curve(NamedTuple):
     y: Float[Array, " k"]
 
 
-def draw_curve(key: Key[Array, ""]) -> Curve:
+def draw_curve(lots: Lots) -> Curve:
     """Draws a curve that may fall as well as rise.
 
     What is darkest, air and bone, stays dark in nearly every sequence: its new
     intensity is the cube of a uniform number.
     """
-    place, level = jax.random.split(key)
-    moves = jax.random.uniform(place, KNOTS.shape, minval=-JITTER, maxval=JITTER)
-    x = jnp.sort(KNOTS + moves.at[jnp.array([0, -1])].set(0))
-    y = jax.random.uniform(level, KNOTS.shape)
+    inner = KNOTS[1:-1] + lots.uniform(-JITTER, JITTER, KNOTS[1:-1].shape)
+    x = jnp.concatenate([KNOTS[:1], inner, KNOTS[-1:]])
+    y = lots.uniform(shape=KNOTS.shape)
     return Curve(x, y.at[0].set(y[0] ** 3))
 
 

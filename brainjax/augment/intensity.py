@@ -96,20 +96,12 @@ def draw_blur(key: Key[Array, ""], strength: float, probability: float) -> Draw:
     amount: weights [r + 1] of the middle voxel and of one side, r = 3 * strength.
     """
     active, sigma = _positive(key, strength, probability)
-    return Draw(active, gaussian_half(sigma, strength))
-
-
-def gaussian_half(sigma: Float[Array, ""], largest: float) -> Float[Array, " r"]:
-    """Gives weights [r + 1] of a Gaussian's middle and one side, r = 3 * largest."""
-    distance = jnp.arange(math.ceil(3 * largest) + 1, dtype=jnp.float32)
+    distance = jnp.arange(math.ceil(3 * strength) + 1, dtype=jnp.float32)
     weights = jnp.exp(-0.5 * jnp.square(distance / jnp.maximum(sigma, 0.05)))
-    return weights / (2 * weights.sum() - weights[0])
+    return Draw(active, weights / (2 * weights.sum() - weights[0]))
 
 
-def smooth(
-    values: Float[Array, "x y z"], half: Float[Array, " r"], axis: int
-) -> Float[Array, "x y z"]:
-    """Convolves along an axis by a symmetric kernel; beyond the volume lies 0."""
+def _smooth(values: Float[Array, "x y z"], half: Float[Array, "r"], axis: int):
     reach, size = half.shape[0] - 1, values.shape[axis]
     padded = jnp.pad(
         values, [(reach, reach) if a == axis else (0, 0) for a in range(3)]
@@ -129,7 +121,7 @@ def apply_blur(view: View, draw: Draw) -> View:
     def blur(view: View) -> View:
         values, weight = view.values, view.inside.astype(jnp.float32)
         for axis in (2, 1, 0):
-            values, weight = (smooth(v, draw.amount, axis) for v in (values, weight))
+            values, weight = (_smooth(v, draw.amount, axis) for v in (values, weight))
             # Fused, the axes would redo each other's sums for every tap.
             values, weight = jax.lax.optimization_barrier((values, weight))
         return _inside(view, values / jnp.maximum(weight, 1e-6))

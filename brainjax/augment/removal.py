@@ -4,13 +4,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float
 
-from brainjax.augment.intensity import gaussian_half, smooth
+from brainjax.augment.blur import blur
+from brainjax.augment.lots import Lots
 from brainjax.augment.views import View
 
 RIM = 2.0
 """Sigma, in voxels, of the smooth mask that borders are moved by."""
+
+LEVEL = 0.1
+"""Largest spread of the noise in the air, in units of the 0..1 range."""
 
 ROOM = 0.25
 """A cut leaves up to this share of the field between itself and the brain."""
@@ -39,24 +43,24 @@ class Removal(NamedTuple):
 
 
 def draw_removal(
-    key: Key[Array, ""], *, cut: float, strip: float, loose: float, air: float
+    lots: Lots, *, cut: float, strip: float, loose: float, air: float
 ) -> Removal:
     """Draws what is removed; `Synthesis` says what the probabilities are of."""
-    keys = jax.random.split(key, 9)
-    # Forwards and downwards: the face, the neck; a little to either side.
-    towards = jax.random.uniform(keys[0], (2, 3)) * jnp.array([1.0, 1.0, -1.0])
-    sideways = jax.random.uniform(keys[1], (2,), minval=-0.3, maxval=0.3)
-    normals = towards.at[:, 0].set(sideways)
+    # Forwards and downwards, the face and the neck; a little to either side.
+    sides, forwards, upwards = (-0.3, 0.3), (0.0, 1.0), (-1.0, 0.0)
+    spans = (sides, forwards, upwards)
+    normals = jnp.stack([lots.uniform(*span, (2,)) for span in spans], axis=1)
+    length = jnp.linalg.norm(normals, axis=1, keepdims=True)
     return Removal(
-        normals=normals / jnp.linalg.norm(normals, axis=1, keepdims=True),
-        room=jax.random.uniform(keys[2], (2,), maxval=ROOM),
-        cut=jax.random.bernoulli(keys[3], cut, (2,)),
-        strip=jax.random.bernoulli(keys[4], strip),
-        rim=jax.random.uniform(keys[5], minval=0.02, maxval=0.5),
-        loose=jax.random.bernoulli(keys[6], loose),
-        border=jax.random.uniform(keys[7], minval=0.1, maxval=0.7),
-        air=jax.random.bernoulli(keys[8], air),
-        level=0.1 * jax.random.uniform(jax.random.fold_in(keys[8], 1)),
+        normals=normals / jnp.maximum(length, 1e-6),
+        room=lots.uniform(0.0, ROOM, (2,)),
+        cut=lots.happens(cut, (2,)),
+        strip=lots.happens(strip),
+        rim=lots.uniform(0.02, 0.5),
+        loose=lots.happens(loose),
+        border=lots.uniform(0.1, 0.7),
+        air=lots.happens(air),
+        level=lots.uniform(0.0, LEVEL),
     )
 
 
@@ -83,11 +87,7 @@ def remove(
 
 
 def _softened(mask: Bool[Array, "x y z"]) -> Float[Array, "x y z"]:
-    half = gaussian_half(jnp.float32(RIM), RIM)
-    soft = mask.astype(jnp.float32)
-    for axis in (2, 1, 0):
-        soft = jax.lax.optimization_barrier(smooth(soft, half, axis))
-    return soft
+    return blur(mask.astype(jnp.float32), jnp.full(3, RIM))
 
 
 def _cut_off(brain: Bool[Array, "x y z"], removal: Removal) -> Bool[Array, "x y z"]:

@@ -18,10 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int32, Key, UInt8, UInt32
 
+from brainjax.augment.blur import blur
 from brainjax.augment.curves import Curve, apply_curve, draw_curve
-from brainjax.augment.intensity import gaussian_half, smooth
+from brainjax.augment.fusion import apart
+from brainjax.augment.lots import Lots
 from brainjax.augment.noise import gaussian_noise
 from brainjax.augment.removal import Removal, draw_removal, remove
 from brainjax.augment.views import View
@@ -60,8 +62,7 @@ class Contrast(NamedTuple):
 
     active: False leaves the view as it is.
     painted: tissue by tissue; else the brain goes through `brain`.
-    edge: half a kernel that softens the borders between tissues.
-    slices: half a kernel along each axis [3, r + 1]: thick slices.
+    sigma: of a blur along each axis [3], in voxels: soft borders, thick slices.
     words: of the noise inside tissues and in the air.
     """
 
@@ -70,8 +71,7 @@ class Contrast(NamedTuple):
     paint: Paint
     brain: Curve
     head: Curve
-    edge: Float[Array, " r"]
-    slices: Float[Array, "3 r"]
+    sigma: Float[Array, "3"]
     removal: Removal
     words: UInt32[Array, "2"]
 
@@ -131,27 +131,21 @@ class Synthesis:
 
     def draw(self, key: Key[Array, ""]) -> Contrast:
         """Draws one view's contrast: a pytree, a function of the key alone."""
-        keys = jax.random.split(key, 10)
-        brain, head = draw_curve(keys[2]), draw_curve(keys[3])
-        same = jax.random.bernoulli(keys[4], self.one_curve)
-        head = jax.tree.map(lambda b, h: jnp.where(same, b, h), brain, head)
-        sigma = jax.random.uniform(keys[5], maxval=max(self.edge, 1e-6))
+        lots = Lots(key, 64 + 3 * self.tissues)
+        active, painted = lots.happens(self.probability), lots.happens(self.painted)
+        brain, head = draw_curve(lots), draw_curve(lots)
+        same = lots.happens(self.one_curve)
         return Contrast(
-            active=jax.random.bernoulli(keys[0], self.probability),
-            painted=jax.random.bernoulli(keys[1], self.painted),
-            paint=draw_paint(keys[6], self),
+            active=active,
+            painted=painted,
+            paint=draw_paint(lots, self),
             brain=brain,
-            head=head,
-            edge=gaussian_half(sigma, self.edge),
-            slices=_draw_slices(keys[7], self.thick, self.thick_probability),
+            head=jax.tree.map(lambda b, h: jnp.where(same, b, h), brain, head),
+            sigma=_draw_sigma(lots, self),
             removal=draw_removal(
-                keys[8],
-                cut=self.cut,
-                strip=self.strip,
-                loose=self.loose,
-                air=self.air,
+                lots, cut=self.cut, strip=self.strip, loose=self.loose, air=self.air
             ),
-            words=jax.random.key_data(keys[9]).astype(jnp.uint32)[-2:],
+            words=lots.words(2),
         )
 
     def apply(
@@ -179,27 +173,26 @@ def make_synthesis(
     return Synthesis(families=tuple(map(int, families)), **numbers)
 
 
-def draw_paint(key: Key[Array, ""], synthesis: Synthesis) -> Paint:
+def draw_paint(lots: Lots, synthesis: Synthesis) -> Paint:
     """Draws each tissue's mean, spread and share of detail."""
-    keys = jax.random.split(key, 5)
     families = np.array([0, *synthesis.families])
-    count = (len(families),)
-    mean = jax.random.uniform(keys[0], (3,), minval=0.05, maxval=1.0)[families]
-    mean += synthesis.apart * jax.random.uniform(keys[1], count, minval=-1, maxval=1)
-    spread = synthesis.spread * jax.random.uniform(keys[2], count, minval=0.1)
-    sign = jnp.where(jax.random.bernoulli(keys[3]), 1.0, -1.0)
-    share = sign * synthesis.detail * jax.random.uniform(keys[4], count)
+    shape = (len(families),)
+    mean = lots.uniform(0.05, 1.0, (3,))[families]
+    mean += lots.uniform(-synthesis.apart, synthesis.apart, shape)
+    spread = lots.uniform(0.1 * synthesis.spread, synthesis.spread, shape)
+    sign = jnp.where(lots.happens(0.5), 1.0, -1.0)
+    share = sign * lots.uniform(0.0, synthesis.detail, shape)
     return Paint(jnp.clip(mean, 0, 1), spread, share)
 
 
-def _draw_slices(
-    key: Key[Array, ""], thick: float, probability: float
-) -> Float[Array, "3 r"]:
-    often, axis, much = jax.random.split(key, 3)
-    sigma = jax.random.uniform(much, maxval=max(thick, 1e-6))
-    chosen = jnp.arange(3) == jax.random.randint(axis, (), 0, 3)
-    chosen &= jax.random.bernoulli(often, probability)
-    return jax.vmap(lambda on: gaussian_half(jnp.where(on, sigma, 0.0), thick))(chosen)
+def _draw_sigma(lots: Lots, synthesis: Synthesis) -> Float[Array, "3"]:
+    """Draws the blur of all axes, and with it that across thick slices, of one."""
+    edge = lots.uniform(0.0, synthesis.edge)
+    thick = lots.uniform(0.0, synthesis.thick) * lots.happens(
+        synthesis.thick_probability
+    )
+    across = jnp.arange(3) == jnp.floor(lots.uniform(0.0, 3.0))
+    return jnp.sqrt(edge**2 + jnp.where(across, thick, 0.0) ** 2)
 
 
 def synthesise(view: View, labels: UInt8[Array, "x y z"], parameters: Contrast) -> View:
@@ -220,34 +213,29 @@ def synthesise(view: View, labels: UInt8[Array, "x y z"], parameters: Contrast) 
 
 
 def _synthesised(view: View, labels: UInt8[Array, "x y z"], drawn: Contrast) -> View:
-    numbers = drawn.paint.mean.shape[0]
-    tissue = jnp.where(labels < numbers, labels, 0).astype(jnp.int32)
-    noise = gaussian_noise(drawn.words, view.values.shape)
+    tissue = jnp.where(labels < drawn.paint.mean.shape[0], labels, 0)
+    tissue = tissue.astype(jnp.int32)
+
+    def make_noise(words):
+        return gaussian_noise(words, view.values.shape)
+
+    # Fused, every use of the noise would draw it anew.
+    noise = apart(view.values, make_noise, drawn.words)
     brain = jax.lax.cond(
         drawn.painted,
         lambda: paint_tissues(view.values, tissue, drawn.paint, noise),
         lambda: apply_curve(view.values, drawn.brain),
     )
     head = apply_curve(view.values, drawn.head)
-    values = jnp.where(tissue > 0, brain, head)
-    view = remove(View(values, view.inside), tissue > 0, drawn.removal, noise)
-    values = view.values
-    for axis in (2, 1, 0):
-        half = _both(drawn.edge, drawn.slices[axis])
-        values = jax.lax.optimization_barrier(smooth(values, half, axis))
-    return View(jnp.where(view.inside, jnp.clip(values, 0, 1), 0), view.inside)
-
-
-def _both(edge: Float[Array, " r"], slices: Float[Array, " s"]) -> Float[Array, " t"]:
-    """Gives half the kernel of two blurs, one after the other."""
-    one, other = (jnp.concatenate([half[:0:-1], half]) for half in (edge, slices))
-    whole = jnp.convolve(one, other)
-    return whole[whole.shape[0] // 2 :]
+    changed = View(jnp.where(tissue > 0, brain, head), view.inside)
+    values, inside = remove(changed, tissue > 0, drawn.removal, noise)
+    values = blur(values, drawn.sigma)
+    return View(jnp.where(inside, jnp.clip(values, 0, 1), 0), inside)
 
 
 def paint_tissues(
     values: Float[Array, "x y z"],
-    tissue,
+    tissue: Int32[Array, "x y z"],
     paint: Paint,
     noise: Float[Array, "x y z"],
 ) -> Float[Array, "x y z"]:
@@ -263,7 +251,7 @@ def paint_tissues(
 
 
 def tissue_statistics(
-    values: Float[Array, "x y z"], tissue, numbers: int
+    values: Float[Array, "x y z"], tissue: Int32[Array, "x y z"], numbers: int
 ) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
     """Gives mean and standard deviation of every tissue; 0 where there is none."""
 
