@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from brainjax.errors import InputRefusedError, MissingExtraError
+from brainjax.volume.brain_own import weights_digest
 from brainjax.volume.brainmask import BACKENDS, need_backend
 from brainjax.volume.canonical import Hashed
 
-ALIGNED_VERSION = 1
+ALIGNED_VERSION = 2
 
 BIASES = ("n4", "none")
 REGISTRATIONS = ("affine", "rigid", "none")
@@ -28,7 +29,7 @@ class AlignedRecipe(Hashed):
         registration: of REGISTRATIONS; "none" centres a scan in its own space.
         mask: back ends of `brainmask.BACKENDS` with commas between, the first of them
             used, the others held against it; "auto" is "nonzero" for a stripped scan
-            and "template" for a head; "head" keeps the whole head.
+            and "own" for a head ("template" without its weights); "head" keeps it all.
         session: whether the scans of a session go through one of them, the reference.
         clip: percentiles inside the mask that become 0 and 1.
         intensity: of INTENSITIES.
@@ -71,6 +72,12 @@ class AlignedRecipe(Hashed):
         if self.registration != "none":
             done.append(f"{self.registration} to ICBM152")
         return (*done, f"mask: {self.mask}", "resample once", self.intensity)
+
+    def to_dict(self) -> dict:
+        """Gives JSON values; with the hash of the weights that may find the brain."""
+        words = self.mask.split(",")
+        own = {"weights": weights_digest()} if {"own", "auto"} & set(words) else {}
+        return super().to_dict() | own
 
     def describe(self) -> str:
         """Gives "mni_affine (192x192x192, 1 mm; N4, affine, mask auto)"."""
@@ -120,3 +127,16 @@ def check_installed(recipe: AlignedRecipe) -> None:
             raise MissingExtraError(package, "scanner")
     for name in recipe.mask.split(","):
         need_backend(name)
+
+
+def check_weights(name: str, found: str | None) -> None:
+    """Refuses a recipe whose brains were found by other weights than these.
+
+    found: the digest that was kept with the recipe; None where there was none.
+    """
+    here = weights_digest()
+    if found is not None and found != here:
+        raise InputRefusedError(
+            f"recipe {name}: wanted brains found by weights {here or 'none'}, got "
+            f"{found or 'none'}"
+        )

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.brain_commands import COMMANDS, find_by_command, find_program
+from brainjax.volume.brain_own import NO_WEIGHTS, find_by_network, has_weights
 from brainjax.volume.brain_template import find_by_template
 from brainjax.volume.mask import foreground, looks_stripped, millilitres
 from brainjax.volume.register import Alignment
@@ -64,18 +65,15 @@ def find_brain(
     Args:
         voxels: the scan.
         affine: its voxel indices to mm.
-        backend: a row of BACKENDS, or "auto": "nonzero" where the scan is stripped
-            already, else "template".
+        backend: a row of BACKENDS, or "auto": see `choose`.
         alignment: to the template, where it is known; "template" finds its own if not.
 
     Raises InputRefusedError for an unknown back end, one that is not installed
     or fails, and an empty mask.
     """
+    _need_known(backend)
     if backend == "auto":
         backend = choose(voxels, affine)
-    if backend not in BACKENDS:
-        known = ", ".join(["auto", *BACKENDS])
-        raise InputRefusedError(f"mask: wanted one of {known}, got {backend!r}")
     finder: Finder = BACKENDS[backend]
     if backend == "template":
         finder = partial(find_by_template, alignment=alignment)
@@ -87,22 +85,39 @@ def find_brain(
     return Brain(mask, backend, round(ml, 1), find_doubts(mask, spacing, ml))
 
 
+def check_backend(name: str) -> None:
+    """Refuses what is no back end, or not installed, before any scan is worked on."""
+    _need_known(name)
+    need_backend(name)
+
+
+def _need_known(name: str) -> None:
+    if name not in ("auto", *BACKENDS):
+        known = ", ".join(["auto", *BACKENDS])
+        raise InputRefusedError(f"mask: wanted one of {known}, got {name!r}")
+
+
 def need_backend(name: str) -> None:
     """Refuses a back end that is not installed, before any scan is worked on."""
     if name in COMMANDS:
         find_program(name)
-    elif BACKENDS.get(name) is _own:
-        raise InputRefusedError(_NO_NETWORK)
+    elif BACKENDS.get(name) is find_by_network and not has_weights():
+        raise InputRefusedError(NO_WEIGHTS)
 
 
 def choose(voxels: Voxels, affine: Matrix) -> str:
-    """Gives what "auto" stands for: "nonzero" for a stripped scan, else "template"."""
+    """Gives what "auto" stands for: "nonzero" for a stripped scan, else `for_heads`."""
     stripped = looks_stripped(voxels, foreground(voxels), spacing_of(affine))
-    return "nonzero" if stripped else "template"
+    return "nonzero" if stripped else for_heads()
+
+
+def for_heads() -> str:
+    """Gives what "auto" stands for in a head: "own", "template" without its weights."""
+    return "own" if has_weights() else "template"
 
 
 def register_own(finder: Finder) -> None:
-    """Makes a network of our own the back end "own", for this process."""
+    """Makes another network the back end "own", for this process."""
     BACKENDS["own"] = finder
 
 
@@ -161,18 +176,9 @@ def _nonzero(voxels: Voxels, affine: Matrix) -> Bool[np.ndarray, "x y z"]:
     return foreground(voxels)
 
 
-def _own(voxels: Voxels, affine: Matrix) -> Bool[np.ndarray, "x y z"]:
-    raise InputRefusedError(_NO_NETWORK)
-
-
-_NO_NETWORK = (
-    "mask: wanted a segmentation run for 'own', got none; 'template' needs nothing more"
-)
-
-
 BACKENDS: dict[str, Finder] = {
     "template": find_by_template,
     "nonzero": _nonzero,
     **{name: partial(find_by_command, name) for name in COMMANDS},
-    "own": _own,
+    "own": find_by_network,
 }

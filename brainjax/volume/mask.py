@@ -83,7 +83,7 @@ def foreground(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"
     above, below = voxels > background + margin, voxels < background - margin
     if np.count_nonzero(below) >= RINGING_SHARE * np.count_nonzero(above):
         above |= below
-    return _whole_body(above)
+    return whole_body(above)
 
 
 def millilitres(
@@ -108,7 +108,7 @@ def _head(voxels: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     # The skull and the sinuses are dark: close the scalp over them.
     padded = np.pad(largest_part(tissue), 4)
     closed = ndimage.binary_closing(padded, iterations=3)[4:-4, 4:-4, 4:-4]
-    return _whole_body(closed)
+    return whole_body(closed)
 
 
 def _background(voxels: Float32[np.ndarray, "x y z"]) -> float:
@@ -121,7 +121,7 @@ def _on_faces(voxels: np.ndarray) -> np.ndarray:
     return np.concatenate(faces)
 
 
-def _whole_body(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+def whole_body(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     """The largest connected part, without holes; the neck's cut closes nothing."""
     box = _bounding_box(mask)
     if box is None:

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.aligned_recipe import AlignedRecipe
-from brainjax.volume.brainmask import agreement, find_brain
+from brainjax.volume.brainmask import agreement, find_brain, for_heads
 from brainjax.volume.centred import field_of_view
 from brainjax.volume.itk import Image
 from brainjax.volume.mask import Mask, find_mask
@@ -134,7 +134,7 @@ def template_on_scan(scan: Scan, alignment: Alignment) -> Bool[np.ndarray, "x y 
 
 
 def _masks(words: str, kind: str) -> list[str]:
-    auto = "nonzero" if kind == "nonzero" else "template"
+    auto = "nonzero" if kind == "nonzero" else for_heads()
     return [auto if word == "auto" else word for word in words.split(",")]
 
 

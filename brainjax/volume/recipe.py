@@ -17,6 +17,7 @@ from brainjax.volume.aligned_recipe import (
     REGISTRATIONS,
     AlignedRecipe,
     check_masks,
+    check_weights,
 )
 from brainjax.volume.canonical import Canonical
 from brainjax.volume.centred import VERSION, Recipe, check_sizes, prepare_centred
@@ -137,6 +138,8 @@ def recipe_from_dict(values: dict) -> AnyRecipe:
     lists: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
     }
+    if kind is AlignedRecipe:
+        check_weights(str(name), lists.pop("weights", None))
     try:
         recipe = kind(**lists)
         _check(recipe)

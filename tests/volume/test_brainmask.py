@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from brainjax.errors import InputRefusedError
-from brainjax.volume import brain_commands
+from brainjax.volume import brain_commands, brain_own
 from brainjax.volume.brain_commands import COMMANDS, find_by_command
+from brainjax.volume.brain_own import find_by_network
 from brainjax.volume.brain_surface import template_surface
 from brainjax.volume.brain_template import find_by_template
 from brainjax.volume.brainmask import (
@@ -165,9 +166,10 @@ def test_an_unknown_back_end_names_the_known_ones():
         find_brain(SCAN, affine(), backend="bet")
 
 
-def test_own_is_refused_until_it_is_there(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "own", BACKENDS["own"])
-    with pytest.raises(InputRefusedError, match="segmentation run"):
+def test_own_is_refused_without_its_weights(monkeypatch, tmp_path):
+    monkeypatch.setitem(BACKENDS, "own", find_by_network)
+    monkeypatch.setattr(brain_own, "WEIGHTS", tmp_path / "none.safetensors")
+    with pytest.raises(InputRefusedError, match="wanted the weights"):
         find_brain(SCAN, affine(), backend="own")
     register_own(lambda voxels, affine: voxels > 400)
     found = find_brain(SCAN, affine(), backend="own")
