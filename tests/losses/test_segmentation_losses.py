@@ -110,11 +110,9 @@ MODES = {
 }
 ROWS = [
     *(("dice_ce", mode) for mode in MODES),
-    *(
-        (n, m)
-        for n in ("dice_focal", "dice_ce_boundary")
-        for m in ("classes", "summed")
-    ),
+    ("dice_focal", "classes"),
+    ("dice_focal", "summed"),
+    ("dice_ce_boundary", "classes"),
     ("dice", "regions"),
 ]
 
