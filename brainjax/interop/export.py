@@ -9,6 +9,8 @@ import numpy as np
 
 from brainjax import __version__
 from brainjax.errors import InputRefusedError
+from brainjax.interop.brain_mask import NAME as BRAIN_MASK
+from brainjax.interop.brain_mask import export_brain_mask
 from brainjax.interop.files import write_safetensors, write_torch
 from brainjax.interop.layout import scatter
 from brainjax.interop.layouts import LAYOUTS
@@ -19,7 +21,7 @@ from brainjax.interop.trees import flatten
 from brainjax.models.encoded import choice
 from brainjax.train.restore import Run, hash_subject, load_run, without_adapters
 
-FORMATS = ("safetensors", "torch", "stablehlo")
+FORMATS = ("safetensors", "torch", "stablehlo", "brain_mask")
 NAMINGS = ("monai", "brainiac")
 VERSIONS = ("1.3", "1.4", "1.5", "1.6")
 
@@ -43,7 +45,8 @@ def export(
         run: a run's folder, or a run that was read.
         out: a folder, made if it is not there; a file that is there is not replaced.
         to: "safetensors" or "torch" (both: encoder, and head where there is one), or
-            "stablehlo" (the compiled program, its weights and a description).
+            "stablehlo" (the compiled program, its weights and a description), or
+            "brain_mask" (the weights that `--mask own` reads, of a run that finds it).
         naming: "monai" writes the encoder as MONAI's own network loads it strictly (its
             DenseNet, and its ViT with a class token, have a head that is not here), and
             the head as `torch.nn.Sequential(LayerNorm, Linear)` or `Linear` does;
@@ -65,13 +68,15 @@ def export(
     if monai_version:
         choice(monai_version, VERSIONS, "--monai-version")
     out = Path(out)
-    if to == "stablehlo":
+    if to in ("stablehlo", "brain_mask"):
         if naming != "monai" or monai_version:
             raise InputRefusedError(
-                "--to stablehlo: wanted neither --naming nor --monai-version"
+                f"--to {to}: wanted neither --naming nor --monai-version"
             )
-        _refuse_taken(out, STABLEHLO)
+        _refuse_taken(out, STABLEHLO if to == "stablehlo" else [BRAIN_MASK])
         out.mkdir(parents=True, exist_ok=True)
+        if to == "brain_mask":
+            return [export_brain_mask(loaded, out)]
         return export_stablehlo(loaded, out)
     loaded = without_adapters(loaded)
     _refuse_other_heads(loaded)

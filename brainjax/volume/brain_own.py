@@ -6,8 +6,10 @@ gets here: the field of view, codes and z-score of recipe `raw_head`.
 """
 
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -21,6 +23,9 @@ from brainjax.volume.scan import Scan, spacing_of
 from brainjax.volume.space import Grid, GridAxis, resample
 
 WEIGHTS = Path(__file__).with_name("weights") / "brain_mask.safetensors"
+
+FACT = "brain_mask"
+"""Name of the text beside the weights: JSON of what they are and learnt from."""
 
 NO_WEIGHTS = (
     "mask: wanted the weights of 'own', got no brain_mask.safetensors; 'template' "
@@ -52,6 +57,17 @@ def _digest(path: Path, _changed: int) -> str:
 @lru_cache(maxsize=1)
 def _load(path: Path, _changed: int) -> WeightsFile:
     return read_weights(path)
+
+
+def weights_facts() -> dict[str, Any]:
+    """Gives what the weights' file says of itself; empty where there is none.
+
+    Among it network, task, recipe, checkpoint and subjects (hashed names).
+    """
+    if not has_weights():
+        return {}
+    found = _load(WEIGHTS, WEIGHTS.stat().st_mtime_ns).facts
+    return json.loads(found.get(FACT, "{}"))
 
 
 def find_by_network(
