@@ -126,6 +126,21 @@ def _tell_quality(options: argparse.Namespace, flagged: int | None) -> None:
         print(f"{words}; no page: {error}", file=sys.stderr)
 
 
+def strip(options: argparse.Namespace) -> int:
+    """Writes brains and masks of scans; refused if any scan was."""
+    from brainjax.records.strip import strip as strip_scans
+
+    return _listed(
+        strip_scans(
+            options.scans,
+            options.out,
+            backend=options.mask,
+            orientation=options.orientation,
+            tell=print,
+        )
+    )
+
+
 def pretrain(options: argparse.Namespace) -> int:
     """Learns an encoder from unlabelled scans."""
     from brainjax.configuration import load_config
@@ -180,6 +195,34 @@ def embed(options: argparse.Namespace) -> int:
     elif options.origin:
         raise InputRefusedError(f"--origin: wanted a checkpoint file, got run {run}")
     return _answer(answer, options, run, **words)
+
+
+def segment(options: argparse.Namespace) -> int:
+    """Outlines structures in raw scans; refused if any scan was."""
+    from brainjax.report.segmentation_files import check_formats, write_answers
+
+    formats = check_formats(options.format)
+    memory = options.memory_gb
+    if memory is not None and not 0 < memory < 1e6:
+        raise InputRefusedError(f"memory-gb: wanted more than 0, got {memory:g}")
+    from brainjax.infer.segment import Segment
+
+    words = ("recipe", "orientation", "workers", "probabilities", "flips", "largest")
+    answers = Segment(
+        options.run,
+        options.scans,
+        least_ml=options.least_ml,
+        memory_bytes=None if memory is None else int(memory * 2**30),
+        **{word: getattr(options, word) for word in words},
+    )
+    failures = write_answers(
+        answers,
+        options.out,
+        formats=formats,
+        shape=options.shape,
+        source=options.source,
+    )
+    return _listed(answers.failures + failures)
 
 
 def convert(options: argparse.Namespace) -> int:

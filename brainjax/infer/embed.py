@@ -150,7 +150,7 @@ class _Through:
 
     def codes(self) -> Iterator[Codes]:
         """Gives the volumes of the scans that could be prepared."""
-        for source, codes, reason in self.prepared:
+        for source, codes, reason, _ in self.prepared:
             if codes is None:
                 self.failures.append((str(source.path), reason))
             else:

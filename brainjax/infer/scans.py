@@ -12,16 +12,17 @@ from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.infer.sessions import Sessions
 from brainjax.records.sources import Source, find_sources
 from brainjax.train.restore import Run
-from brainjax.volume.canonical import Codes
+from brainjax.volume.canonical import Canonical, Codes
 from brainjax.volume.recipe import AnyRecipe
 
 
 class Prepared(NamedTuple):
-    """One scan: its codes, or the reason why there are none."""
+    """One scan: its codes, or the reason why there are none; and the whole volume."""
 
     source: Source
     codes: Codes | None
     reason: str
+    volume: Canonical | None = None
 
 
 def list_scans(words: Sequence[str]) -> list[Source]:
@@ -63,7 +64,7 @@ def prepare_scans(
         except Exception as error:  # one odd file must not lose the others' answers
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return Prepared(source, None, f"{source.path}: {reason}")
-        return Prepared(source, volume.codes, "")
+        return Prepared(source, volume.codes, "", volume)
 
     waiting = iter(sessions.order)
     with ThreadPoolExecutor(workers) as pool:

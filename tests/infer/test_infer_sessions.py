@@ -84,7 +84,7 @@ def test_few_sessions_are_held_however_scans_are_listed(monkeypatch):
     monkeypatch.setattr(Sessions, "_prepare", lambda *words: (volume, "kept"))
     monkeypatch.setattr(Sessions, "_lend", lend)
     sources, most, seen = by_sequence(12), 0, []
-    for source, _, reason in prepare_scans(sources, RECIPE):
+    for source, _, reason, _ in prepare_scans(sources, RECIPE):
         assert reason == ""
         seen.append(source)
         most = max(most, len(alive))
