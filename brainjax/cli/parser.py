@@ -169,6 +169,7 @@ def _add_answer_verbs(verbs) -> None:
             verb.add_argument("--pool", help="mean, first_token or class_token (ViT)")
             _origin(verb)
 
+    _add_segment(verbs)
     verb = _add(verbs, actions.convert, "another package's checkpoint to a run")
     _add_statement(verb)
     verb = _add(verbs, actions.export, "a run to files that need no brainjax")
@@ -197,6 +198,38 @@ def _add_answer_verbs(verbs) -> None:
     verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")
 
     _add(verbs, actions.doctor, "versions, devices, what is optional and missing")
+
+
+def _add_segment(verbs) -> None:
+    verb = _add(verbs, actions.segment, "outline structures, on the scans' own grids")
+    verb.add_argument("run", metavar="RUN")
+    verb.add_argument("scans", nargs="+", metavar="SCAN")
+    verb.add_argument("--out", type=Path, required=True, help="a folder")
+    verb.add_argument(
+        "--format", default="nifti,csv", help="of nifti, csv, dicomseg, dicomsr"
+    )
+    verb.add_argument("--recipe", help="refused unless it is the run's own")
+    verb.add_argument(
+        "--probabilities", action="store_true", help="of every structure, as NIfTI"
+    )
+    verb.add_argument(
+        "--flips", action="store_true", help="mean over a scan and its mirror image"
+    )
+    verb.add_argument(
+        "--shape", action="store_true", help="shape features in the table, too"
+    )
+    verb.add_argument(
+        "--largest", action="store_true", help="of each structure the largest part"
+    )
+    verb.add_argument(
+        "--least-ml", type=float, default=0.0, help="drop parts under this, ml"
+    )
+    verb.add_argument(
+        "--source", metavar="SERIES", help="DICOM series that a NIfTI scan is of"
+    )
+    verb.add_argument("--memory-gb", type=float, help="that the network may take")
+    _orientation(verb)
+    _workers(verb)
 
 
 def _add_statement(verb: argparse.ArgumentParser) -> None:

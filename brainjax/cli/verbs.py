@@ -197,6 +197,34 @@ def embed(options: argparse.Namespace) -> int:
     return _answer(answer, options, run, **words)
 
 
+def segment(options: argparse.Namespace) -> int:
+    """Outlines structures in raw scans; refused if any scan was."""
+    from brainjax.report.segmentation_files import check_formats, write_answers
+
+    formats = check_formats(options.format)
+    memory = options.memory_gb
+    if memory is not None and not 0 < memory < 1e6:
+        raise InputRefusedError(f"memory-gb: wanted more than 0, got {memory:g}")
+    from brainjax.infer.segment import Segment
+
+    words = ("recipe", "orientation", "workers", "probabilities", "flips", "largest")
+    answers = Segment(
+        options.run,
+        options.scans,
+        least_ml=options.least_ml,
+        memory_bytes=None if memory is None else int(memory * 2**30),
+        **{word: getattr(options, word) for word in words},
+    )
+    failures = write_answers(
+        answers,
+        options.out,
+        formats=formats,
+        shape=options.shape,
+        source=options.source,
+    )
+    return _listed(answers.failures + failures)
+
+
 def convert(options: argparse.Namespace) -> int:
     """Turns another package's checkpoint into a run."""
     from brainjax.interop import convert as bring_in
