@@ -3,33 +3,14 @@
 import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
 
 from brainjax import __version__
+from brainjax.cli import data_verbs
 from brainjax.cli import verbs as actions
+from brainjax.cli.one_line import OneLineParser, seconds, sizes
 
 BACKENDS = "auto, own, template, nonzero, hd-bet, deepbet, synthstrip"
 """Ways to find a brain."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Refuses words in one line, as every other refusal is."""
-
-    def error(self, message: str) -> NoReturn:
-        """Prints the line and exits with code 2."""
-        self.exit(2, f"{self.prog}: {message} (--help lists what is known)\n")
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Reads "96" or "96,112,96"."""
-    return tuple(int(word) for word in text.strip("()").split(",")) * (
-        1 if "," in text else 3
-    )
-
-
-def seconds(text: str) -> float | None:
-    """Reads a time limit; "0" and "none" are none."""
-    return None if text == "none" or float(text) == 0 else float(text)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -50,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_data_verbs(verbs) -> None:
-    verb = _add(verbs, actions.phantom, "generate a cohort with known answers")
+    verb = _add(verbs, data_verbs.phantom, "generate a cohort with known answers")
     verb.add_argument("--subjects", type=int, default=200)
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--seed", type=int, default=0)
@@ -62,7 +43,7 @@ def _add_data_verbs(verbs) -> None:
     )
     _workers(verb)
 
-    verb = _add(verbs, actions.prepare, "raw scans to canonical volumes in shards")
+    verb = _add(verbs, data_verbs.prepare, "raw scans to canonical volumes in shards")
     verb.add_argument(
         "sources",
         nargs="+",
@@ -90,7 +71,7 @@ def _add_data_verbs(verbs) -> None:
     _add_steps(verb)
     _add_ways(verb)
 
-    verb = _add(verbs, actions.strip, "brains without what is round them, and masks")
+    verb = _add(verbs, data_verbs.strip, "brains without what is round them, and masks")
     verb.add_argument("scans", nargs="+", metavar="SCAN")
     verb.add_argument("--out", type=Path, required=True, help="a folder")
     verb.add_argument("--mask", default="auto", metavar="NAME", help=BACKENDS)
