@@ -3,14 +3,16 @@
     python benchmarks/brainmask.py --ixi IXI_FOLDER --pictures runs/brainmask
     brainjax phantom --head --sequences T1w T2w FLAIR T1CE --out PHANTOMS
     python benchmarks/brainmask.py --phantoms PHANTOMS
+    python benchmarks/brainmask.py --ixi IXI_FOLDER --backend own template
 
 --ixi: against `*_dlmuse.nii.gz` beside each scan (made by a model, not by hand): all
 labels, and all but label 1, which is fluid round and between the gyri. --phantoms:
 against the true labels: with the fluid round the brain, and without it (the tissue,
 closed by CLOSED_MM); the neck's cord, below the template, is left out. --n4 removes the
 bias field first, as a recipe does. --backend names another row of BACKENDS; several
-are compared with each other too. Prints tables; --out writes JSON; --pictures draws
-best, median and worst.
+are compared with each other too. Of "own", scans of subjects that the network learnt
+from or was chosen by are a group apart. Prints tables; --out writes JSON; --pictures
+draws best, median and worst.
 """
 
 import argparse
@@ -24,7 +26,10 @@ import numpy as np
 from common import Report, table, write
 from scipy import ndimage
 
+from brainjax.records.sources import describe
+from brainjax.train.restore import hash_subject
 from brainjax.volume.bias import correct_bias
+from brainjax.volume.brain_own import weights_facts
 from brainjax.volume.brainmask import Brain, agreement, compare, find_brain
 from brainjax.volume.mask import find_mask
 from brainjax.volume.register import Alignment, align_to_template
@@ -50,7 +55,8 @@ class Case(NamedTuple):
 
 def main() -> None:
     options = parse()
-    cases = [*real_heads(options.ixi), *phantoms(options.phantoms)]
+    seen = weights_facts().get("subjects", []) if "own" in options.backend else []
+    cases = [*real_heads(options.ixi, set(seen)), *phantoms(options.phantoms)]
     if options.scans:
         cases = cases[:: max(len(cases) // options.scans, 1)][: options.scans]
     rows, pairs = [], []
@@ -78,10 +84,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def real_heads(folder: Path | None) -> Iterator[Case]:
+def real_heads(folder: Path | None, seen: set[str]) -> Iterator[Case]:
+    """Gives heads with labels; `seen`: hashed subjects that a network learnt from."""
     for scan in sorted(folder.glob("*_T1w.nii.gz")) if folder else ():
         name = scan.name.removesuffix("_T1w.nii.gz")
-        yield Case(name, "ixi", scan, scan.with_name(f"{name}_dlmuse.nii.gz"))
+        known = hash_subject(describe(scan).subject or "") in seen
+        group = "ixi seen" if known else "ixi"
+        yield Case(name, group, scan, scan.with_name(f"{name}_dlmuse.nii.gz"))
 
 
 def phantoms(folder: Path | None) -> Iterator[Case]:
@@ -97,9 +106,11 @@ def measure(case: Case, backends: list[str], n4: bool) -> tuple[list, list]:
     """Gives a row for each back end, and one for each two of them."""
     scan, truths = read(case, n4)
     began = time.perf_counter()
-    alignment = align_to_template(scan.voxels, scan.affine)
+    alignment = None
+    if "template" in backends or not is_real(case):
+        alignment = align_to_template(scan.voxels, scan.affine)
     rows, masks, aligned = [], {}, time.perf_counter() - began
-    if case.group != "ixi":
+    if alignment is not None and not is_real(case):
         here = above_stem(scan, alignment)
         truths = {name: truth & here for name, truth in truths.items()}
     for backend in backends:
@@ -119,7 +130,11 @@ def measure(case: Case, backends: list[str], n4: bool) -> tuple[list, list]:
     return rows, [[case.name, *pair, *map(float, v)] for pair, v in between.items()]  # type: ignore[arg-type]
 
 
-def find(scan: Scan, backend: str, alignment: Alignment) -> Brain:
+def is_real(case: Case) -> bool:
+    return case.group.startswith("ixi")
+
+
+def find(scan: Scan, backend: str, alignment: Alignment | None) -> Brain:
     return find_brain(scan.voxels, scan.affine, backend=backend, alignment=alignment)
 
 
@@ -130,7 +145,7 @@ def read(case: Case, n4: bool) -> tuple[Scan, dict[str, np.ndarray]]:
         head = find_mask(scan.voxels, scan.spacing, kind="head").on(whole(scan))
         corrected = correct_bias(scan.voxels, scan.spacing, head)
         scan = scan._replace(voxels=corrected.voxels)
-    if case.group == "ixi":
+    if is_real(case):
         return scan, {"all": labels > 0, "tissue": labels > FLUID}
     tissue = np.isin(labels, PHANTOM_BRAIN[1:])
     outside = ndimage.distance_transform_edt(~tissue, sampling=scan.spacing)
@@ -212,9 +227,8 @@ def draw_rows(picked: list, backend: str, n4: bool, out: Path) -> None:
     figure, axes = plt.subplots(len(picked), 3, figsize=(12, 4 * len(picked)))
     for line, (case, row) in zip(axes, picked, strict=True):
         scan, truths = read(case, n4)
-        alignment = align_to_template(scan.voxels, scan.affine)
-        mask = find(scan, backend, alignment).mask
-        truth = truths["all" if case.group == "ixi" else "tissue"]
+        mask = find(scan, backend, None).mask
+        truth = truths["all" if is_real(case) else "tissue"]
         middle = np.argwhere(truth).mean(0).astype(int)
         for axis, place in enumerate(line):
             plane = scan.voxels.take(middle[axis], axis).T
