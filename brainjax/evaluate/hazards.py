@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy.special import chdtrc, ndtr, ndtri
 
-Z = float(stats.norm.ppf(0.975))
+Z = float(ndtri(0.975))
 STEPS = 50
 LARGEST = 12.0
 """Log hazard ratio, of one standard deviation, at which a fit has run away."""
@@ -97,7 +97,7 @@ def log_rank(
     if np.linalg.matrix_rank(spread) < degrees:
         return LogRank(np.nan, degrees, np.nan)
     statistic = float(excess @ np.linalg.solve(spread, excess))
-    return LogRank(statistic, degrees, float(stats.chi2.sf(statistic, degrees)))
+    return LogRank(statistic, degrees, float(chdtrc(degrees, statistic)))
 
 
 def hazard_ratio(
@@ -121,7 +121,7 @@ def hazard_ratio(
         return unknown
     log, error = fitted[0][0], np.sqrt(fitted[1][0, 0])
     low, high = np.exp(log - Z * error), np.exp(log + Z * error)
-    p = 2 * stats.norm.sf(abs(log) / error)
+    p = 2 * ndtr(-abs(log) / error)
     value = float(np.exp(log))
     return unknown._replace(value=value, low=float(low), high=float(high), p=float(p))
 

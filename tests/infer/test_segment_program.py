@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from brainjax.errors import InputRefusedError
+from brainjax.infer import program as program_module
 from brainjax.infer.program import Structures, _swapped, make_program, structures_of
 from tests.infer.segmenting import make_run
 
@@ -25,7 +26,7 @@ def test_probabilities_add_up_and_the_whole_volume_goes_at_once(run):
     assert (program.size, program.count, program.batch) == ((24, 24, 24), 1, 1)
 
 
-def test_less_memory_means_smaller_windows_and_none_is_refused(run, caplog):
+def test_less_memory_means_smaller_windows_and_none_is_refused(run, monkeypatch):
     need = make_program(run).bytes
     assert need is not None
     small = make_program(run, memory_bytes=int(need * 0.9))
@@ -33,6 +34,7 @@ def test_less_memory_means_smaller_windows_and_none_is_refused(run, caplog):
     assert small.count > 1
     assert small.bytes < need
     assert small.call(CODES).shape == (4, 24, 24, 24)
+    monkeypatch.setattr(program_module, "SIDE", 24)
     with pytest.raises(InputRefusedError, match=r"wanted .* GB of memory"):
         make_program(run, memory_bytes=1000)
 
