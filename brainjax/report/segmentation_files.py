@@ -171,7 +171,7 @@ def volume_rows(
             "sequence": "+".join(one.sequence or "" for one in answer.scans),
             **facts,
             "structure": name,
-            "volume_ml": counts[number] * voxel,
+            "volume_ml": round(counts[number] * voxel, 6),
         }
         rows.append(row | (dict(shapes[name].features) if shapes else {}))
     return rows
