@@ -49,6 +49,14 @@ FINER_DEGREES, FINER_MM, LOOKED_AT = (-6.0, 0.0, 6.0), 6.0, 5
 DOUBT, FURTHER_MM = 0.3, 14.0
 """Below so many nats a climb may have failed: it begins again from further off."""
 
+UNSURE, SMALLER = 0.5, (0.72, 0.8)
+"""Below so many nats smaller sizes are tried from where a climb ended: a T2w scan can
+draw the template's brain up to its scalp, by a fourth too large."""
+
+LEAST_SIZE = 0.7
+"""Of a brain by the template's, that a second try may end at: the fewer voxels, the
+more any values agree."""
+
 SHIFTS_MM = (-18.0, 0.0, 18.0)
 RIM_MM = 6.0
 """By so much a brain is widened where two scans of one head are laid on each other."""
@@ -125,9 +133,22 @@ def _find_template(
                     coarse, image, size, [centre + m for m in moves]
                 )
             ]
-            found.append(_climb_levels(levels, scan, starts, CENTRE_MM, "affine"))
-            found = _sorted(found)
+            end = _climb_levels(levels, scan, starts, CENTRE_MM, "affine")
+            found = _sorted([*found, end, *_smaller(levels, scan, end)])
     return found[0]
+
+
+def _smaller(
+    levels: list[Still], scan: list[Image], end: tuple[np.ndarray, float]
+) -> list[tuple[Float64[np.ndarray, "4 4"], float]]:
+    """Gives where climbs end that begin smaller than an unsure one; none of a sure."""
+    matrix, metric = end
+    if metric >= UNSURE:
+        return []
+    at = matrix[:3, :3] @ CENTRE_MM + matrix[:3, 3]
+    starts = [placed(size * matrix[:3, :3], CENTRE_MM, at) for size in SMALLER]
+    ends = _climb_level(2, levels, scan, starts, CENTRE_MM, "affine")
+    return [end for end in ends if np.linalg.det(end[0][:3, :3]) > LEAST_SIZE**3]
 
 
 def _starts_of(

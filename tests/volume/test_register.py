@@ -5,15 +5,18 @@ import pytest
 
 from brainjax.errors import InputRefusedError
 from brainjax.volume.itk import Image
+from brainjax.volume.levels import pyramid
 from brainjax.volume.register import (
+    UNSURE,
     Alignment,
+    _smaller,
     align_scans,
     align_to_template,
     rigid_part,
     template_levels,
 )
 from brainjax.volume.starts import points_of
-from brainjax.volume.template import load_template, template_grid
+from brainjax.volume.template import CENTRE_MM, load_template, template_grid
 from brainjax.volume.through import resample_through
 from tests.volume.heads import apart, head, move
 
@@ -65,6 +68,17 @@ def test_rigid_is_the_rigid_part_and_a_second_call_gives_the_same_bytes(turned):
     # Both lay the same brain: no other rigid transform is nearer to the affine.
     assert apart(rigid.matrix, rigid_part(affine.matrix, points)) < 1.0
     assert rigid.metric == affine.metric
+
+
+def test_a_brain_that_was_drawn_up_to_the_scalp_comes_back_to_its_size():
+    voxels, affine = head(4.0, "T2w")
+    large = move((0, 0, 0), (0, 0, 0), 1.25)
+    large[:3, 3] = CENTRE_MM - large[:3, :3] @ CENTRE_MM
+    levels, scan = template_levels(), pyramid(voxels, affine)
+    matrix, _ = max(_smaller(levels, scan, (large, UNSURE / 2)), key=lambda end: end[1])
+    assert apart(large, np.eye(4)) > 15
+    assert apart(matrix, np.eye(4)) < 4
+    assert not _smaller(levels, scan, (large, UNSURE))
 
 
 def test_a_near_start_is_enough_and_is_named(turned):
