@@ -7,7 +7,7 @@ from brainjax.errors import InputRefusedError
 from brainjax.volume.itk import Image
 from brainjax.volume.levels import pyramid
 from brainjax.volume.register import (
-    UNSURE,
+    DOUBT,
     Alignment,
     _smaller,
     align_scans,
@@ -75,10 +75,10 @@ def test_a_brain_that_was_drawn_up_to_the_scalp_comes_back_to_its_size():
     large = move((0, 0, 0), (0, 0, 0), 1.25)
     large[:3, 3] = CENTRE_MM - large[:3, :3] @ CENTRE_MM
     levels, scan = template_levels(), pyramid(voxels, affine)
-    matrix, _ = max(_smaller(levels, scan, (large, UNSURE / 2)), key=lambda end: end[1])
+    matrix, _ = max(_smaller(levels, scan, (large, 2 * DOUBT)), key=lambda end: end[1])
     assert apart(large, np.eye(4)) > 15
     assert apart(matrix, np.eye(4)) < 4
-    assert not _smaller(levels, scan, (large, UNSURE))
+    assert not _smaller(levels, scan, (0.9 * np.eye(4), DOUBT))
 
 
 def test_a_near_start_is_enough_and_is_named(turned):
