@@ -290,7 +290,7 @@ SETTINGS = {
     "spacing": 2.0,
     "fov_mm": (160.0, 192.0, 160.0),
     "bias": "none",
-    "registration": "rigid",
+    "registration": "none",
     "mask": "template,nonzero",
     "session": False,
 }
