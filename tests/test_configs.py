@@ -13,7 +13,7 @@ from brainjax.optim import make_optimizer
 from brainjax.tasks import Segmentation, make_task
 from brainjax.train.pretrain import plan_pretraining
 from brainjax.train.restore import make_network
-from brainjax.train.segment import plan_augmentation
+from brainjax.train.segment_plan import plan_augmentation
 from brainjax.train.selection import Selection
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -118,15 +118,18 @@ class LabelledAugmentation:
         """
         labels = take_nearest(volumes[-1], drawn.place, self.view)
         tissues = _of(parts.tissues, labels)
-        views = []
-        for number in range(volumes.shape[0] - 1):
-            matrix, offset, _ = drawn.place
-            view = View(*resample(volumes[number], matrix, offset, self.view))
-            mine = jax.tree.map(lambda leaf, n=number: leaf[n], drawn[1:])
-            views.append(normalise(self._change(view, tissues, *mine)))
+        matrix, offset, _ = drawn.place
+
+        def see(one: tuple) -> Float[Array, "x y z"]:
+            codes, draws, contrast = one
+            view = View(*resample(codes, matrix, offset, self.view))
+            return normalise(self._change(view, tissues, draws, contrast))
+
+        # One after another: a program for one sequence does for all.
+        views = jax.lax.map(see, (volumes[:-1], drawn.draws, drawn.contrast))
         flipped = jnp.asarray(parts.mirrored)[labels]
         labels = jnp.where(drawn.place.flip, flipped, labels)
-        return jnp.stack(views, axis=-1), labels
+        return jnp.moveaxis(views, 0, -1), labels
 
     def _change(self, view: View, tissues: Array, draws: dict, contrast: Any) -> View:
         if self.contrasts is not None:

@@ -20,6 +20,7 @@ from brainjax.evaluate.probes import probe_metrics
 from brainjax.evaluate.scores import score, score_baseline
 from brainjax.infer.assess import assess
 from brainjax.infer.meaning import RESEARCH, meaning
+from brainjax.infer.outline_scores import score_outlines
 from brainjax.infer.predict import load_guards
 from brainjax.infer.show import show_evaluation
 from brainjax.infer.table import write_table
@@ -44,8 +45,9 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
     A fine-tuned run answers its task, and what guards its answers is held against the
     truth (see `assess`); of a pretraining run, ridge or logistic
     regression and kNN on its frozen features do, fitted to its training subjects.
-    Writes evaluation.json and predictions.csv into the run folder; for another data
-    set their names carry its folder's name.
+    A segmentation run outlines, and every structure of every scan is scored.
+    Writes evaluation.json and predictions.csv (structures.csv) into the run folder; for
+    another data set their names carry its folder's name.
 
     Returns:
       What evaluation.json holds.
@@ -81,7 +83,10 @@ def evaluate_run(run: str | Path, *, prepared: Path | None = None) -> dict[str, 
         "command": f"brainjax evaluate {run}"
         + (f" --prepared {prepared}" if prepared else ""),
     }
-    if loaded.task is None:
+    if loaded.kind == "segment":
+        table = folder.path / f"structures{suffix}.csv"
+        result |= score_outlines(loaded, dataset, split.test, table)
+    elif loaded.task is None:
         result |= _evaluate_features(loaded, dataset, split, config["probe"])
     else:
         result |= _evaluate_task(loaded, dataset, split.test, folder, suffix)

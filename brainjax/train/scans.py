@@ -135,3 +135,10 @@ def hash_scans(dataset: RecordDataset, indices: Int[np.ndarray, " n"]) -> str:
     """Gives 12 hex characters that change with any volume, or their order."""
     codes = [dataset.rows[int(index)]["codes_sha256"] for index in indices]
     return hashlib.sha256("".join(codes).encode()).hexdigest()[:12]
+
+
+def hash_labelled(dataset: RecordDataset, indices: Int[np.ndarray, " n"]) -> str:
+    """Gives 12 hex characters that change with any volume, map, or their order."""
+    maps = [str(dataset.rows[int(i)].get("label_map_sha256")) for i in indices]
+    both = "".join([hash_scans(dataset, indices), *maps])
+    return hashlib.sha256(both.encode()).hexdigest()[:12]

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from brainjax.augment import evaluation_view
+from brainjax.evaluate.windows import whole_logits
 from brainjax.models.pure import run
 from brainjax.models.segmenters import Segmented
 from brainjax.records.classes import UNKNOWN
 from brainjax.tasks import Segmentation
 from brainjax.train.ema import EMA
 from brainjax.train.state import Blueprint, State
+
+OVERLAP = 0.0
+"""Of windows, at least: where crops are learnt from, this is measured often."""
 
 
 class Overlap(NamedTuple):
@@ -86,7 +89,12 @@ def make_overlap(
         params: Any, batch_stats: Any, volumes: UInt8[Array, "t x y z"]
     ) -> Overlap:
         call = partial(run, graphdef, params, batch_stats, train=False)
-        logits = whole_logits(lambda views: call(views)[0].logits, volumes[:-1], view)
+        logits = whole_logits(
+            lambda views: call(views)[0].logits,
+            z_scored(volumes[:-1]),
+            size=view,
+            overlap=OVERLAP,
+        )
         parts = volumes[-1]
         known = (parts != UNKNOWN)[..., None]
         true, found = task.regions(parts) & known, task.decide(logits) & known
@@ -99,59 +107,10 @@ def make_overlap(
     return measure
 
 
-def whole_logits(
-    call: Callable[[Array], Array],
-    codes: UInt8[Array, "s x y z"],
-    view: tuple[int, int, int],
-) -> Float[Array, "x y z k"]:
-    """Gives the logits of a whole volume: at once, or the mean over its windows.
-
-    call: [1, i, j, l, s] z-scored views -> logits. A view larger than the volume has
-    nothing round it.
-    """
-    x, y, z = field = codes.shape[1:]
-    z_scored = [evaluation_view(one, (x, y, z)) for one in codes]
-    short = [max(v - f, 0) for v, f in zip(view, field, strict=True)]
-    pads = [(n // 2, n - n // 2) for n in short]
-    volume = jnp.pad(jnp.stack(z_scored, axis=-1), [*pads, (0, 0)])
-    if volume.shape[:3] == tuple(view):
-        logits = call(volume[None])[0]
-    else:
-        logits = _by_windows(call, volume, view)
-    kept = (slice(low, low + n) for (low, _), n in zip(pads, field, strict=True))
-    return logits[tuple(kept)]
-
-
-def window_starts(
-    field: tuple[int, ...], view: tuple[int, ...]
-) -> Int[np.ndarray, "w 3"]:
-    """Gives the first voxels of windows that cover a volume, evenly, as few as can."""
-    axes = [
-        np.round(np.linspace(0, f - v, -(-f // v))).astype(int)
-        for f, v in zip(field, view, strict=True)
-    ]
-    return np.array(list(product(*axes)))
-
-
-def _by_windows(
-    call: Callable[[Array], Array], volume: Float[Array, "x y z s"], view: Any
-) -> Float[Array, "x y z k"]:
-    starts = jnp.asarray(window_starts(volume.shape[:3], view))
-    size = (*view, volume.shape[3])
-    outputs = jax.eval_shape(call, jax.ShapeDtypeStruct((1, *size), volume.dtype))
-
-    def add(total: Any, start: Any) -> Any:
-        sums, counts = total
-        logits = call(jax.lax.dynamic_slice(volume, (*start, 0), size)[None])[0]
-        before = jax.lax.dynamic_slice(sums, (*start, 0), logits.shape)
-        sums = jax.lax.dynamic_update_slice(sums, before + logits, (*start, 0))
-        before = jax.lax.dynamic_slice(counts, start, view)
-        return (sums, jax.lax.dynamic_update_slice(counts, before + 1, start)), None
-
-    shape = volume.shape[:3]
-    empty = jnp.zeros((*shape, outputs.shape[-1])), jnp.zeros(shape)
-    (sums, counts), _ = jax.lax.scan(add, empty, starts)
-    return sums / counts[..., None]
+def z_scored(codes: UInt8[Array, "s x y z"]) -> Float[Array, "x y z s"]:
+    """Gives a case as its network sees it, at the spacing it is stored at."""
+    _, x, y, z = codes.shape
+    return jnp.stack([evaluation_view(one, (x, y, z)) for one in codes], axis=-1)
 
 
 def _count(mask: Bool[Array, "x y z n"]) -> Float[Array, " n"]:
