@@ -50,8 +50,8 @@ DOUBT, FURTHER_MM = 0.3, 14.0
 """Below so many nats a climb may have failed: it begins again from further off."""
 
 LARGE, SMALLER = 1.0, (0.74, 0.82, 0.91)
-"""Of a brain by the template's, which all 147 of IXI are smaller than (0.82-0.98): where
-a climb ended larger, smaller ones are tried from there. A T2w scan can draw the
+"""Of a brain by the template's; those of all 147 heads of IXI are smaller (0.82-0.98).
+Where a climb ended larger, smaller ones are tried from there: a T2w scan can draw the
 template up to its scalp, by a fourth too large."""
 
 LEAST_SIZE = 0.7
