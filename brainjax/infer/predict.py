@@ -110,6 +110,11 @@ def _answer(
 
 
 def _need_task(run: Run) -> Task:
+    if run.kind == "segment":
+        raise InputRefusedError(
+            f"{run.folder}: wanted a fine-tuned run, got a segmentation run; use "
+            "`brainjax segment`"
+        )
     if run.task is not None:
         return run.task
     if run.kind == "finetune":

@@ -68,6 +68,10 @@ def export(
     if monai_version:
         choice(monai_version, VERSIONS, "--monai-version")
     out = Path(out)
+    if to == "stablehlo" and loaded.kind == "segment":
+        raise InputRefusedError(
+            f"{loaded.folder}: wanted --to safetensors of a segmentation run, got {to}"
+        )
     if to in ("stablehlo", "brain_mask"):
         if naming != "monai" or monai_version:
             raise InputRefusedError(
@@ -103,6 +107,12 @@ def name_arrays(run: Run, *, naming: str, monai_version: str = "") -> dict[str, 
         InputRefusedError: the naming has no such network.
     """
     trees = {"params": run.params, "batch_stats": run.batch_stats}
+    if run.kind == "segment":
+        if naming != "monai":
+            raise InputRefusedError(
+                f"{run.folder}: wanted no naming for a segmenter of ours, got {naming}"
+            )
+        return {"segmenter": flatten(trees)}
     encoder = dict(run.network["encoder"])
     name = encoder.pop("name", "vit")
     if naming == "brainiac" and name not in BRAINIAC:

@@ -18,6 +18,8 @@ from brainjax.configuration import load_config
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.segmentation import read_rows
 from brainjax.infer.evaluation import evaluate_run, show_evaluation
+from brainjax.infer.predict import predict
+from brainjax.interop import export
 from brainjax.models.pure import run, to_pure
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
@@ -28,7 +30,7 @@ from brainjax.train import segment
 from brainjax.train.ema import EMA, move_ema, start_ema, with_ema
 from brainjax.train.finetune import finetune
 from brainjax.train.hooks import Terminated
-from brainjax.train.restore import load_run
+from brainjax.train.restore import load_run, plan_network
 from brainjax.train.segment import make_segment_update
 from brainjax.train.segment_plan import plan_blueprint, plan_segmenting, start_state
 from brainjax.train.segment_validation import Overlap, dice_scores
@@ -141,6 +143,10 @@ def test_crops_of_cases_learn_and_an_interrupted_run_is_the_same(
     mean = np.mean([row.scores.dice for row in rows if row.structure == "whole"])
     assert found["metrics"]["whole/dice"]["value"] == pytest.approx(mean)
     show_evaluation(whole, found)
+    (file,) = export(whole, tmp_path / "export")
+    assert file.name.startswith("segmenter")
+    with pytest.raises(InputRefusedError, match="use `brainjax segment`"):
+        predict(whole, ["scan.nii.gz"])
 
 
 def test_a_run_begins_with_the_whole_network_of_another(labelled, tmp_path):
@@ -271,3 +277,26 @@ def test_the_dice_of_what_nobody_has_is_nan():
         [Overlap(*np.array([[2, 0, 0], [4, 0, 3], [4, 0, 0]], float), np.float32(0))]
     )
     np.testing.assert_array_equal(found, [[0.5, np.nan, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "encoder"),
+    [
+        ("unetr", {"name": "vit", "patch": 8, "width": 24, "depth": 4, "heads": 2}),
+        ("segresnet", {"name": "segresnet", "init_filters": 4, "blocks": [1, 1]}),
+    ],
+)
+def test_a_pretrained_encoder_has_the_leaves_that_a_segmenter_wants(segmenter, encoder):
+    encoder = {**encoder, "shape": [16, 16, 16]}
+    projector = {"hidden": 8, "out": 4}
+    donor = plan_network("pretrain", {"encoder": encoder, "projector": projector})
+    words = {"name": segmenter, "shape": [16, 16, 16], "encoder": encoder}
+    network = {"segmenter": words, "outputs": 2, "frozen": True}
+    ours = plan_network("segment", network)
+    chex.assert_trees_all_equal_shapes(
+        donor.params["encoder"], ours.params["segmenter"]["encoder"]
+    )
+    views = jax.ShapeDtypeStruct((1, 16, 16, 16, 1), jnp.float32)
+    call = partial(run, ours.graphdef, train=True)
+    found, _ = jax.eval_shape(call, ours.params, ours.batch_stats, views)
+    assert found.logits.shape == (1, 16, 16, 16, 2)
