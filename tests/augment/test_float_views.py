@@ -70,6 +70,7 @@ def test_views_of_floats_are_those_of_codes_but_for_the_rounding(scores):
     chex.assert_trees_all_close(views, VIEWS(augmentation, codes, KEYS), atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_larger_volume_is_reduced_without_rounding(scores):
     half = tuple(n // 2 for n in SHAPE)
     still = make_augmentation(view=half, flip=0, **STILL, **QUIET)

@@ -71,6 +71,7 @@ def test_vmap_equals_map(codes):
     chex.assert_trees_all_close(mapped, at_once, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_many_volumes_go_through_an_accelerator_in_parts(codes, monkeypatch):
     crops = make_augmentation(view=8, bias=0, gamma=0, blur=0, noise=0)
     at_once = VIEWS(crops, codes, KEYS, batch_by="vmap")

@@ -42,9 +42,9 @@ def test_the_codes_are_those_of_prepare_byte_for_byte(session, tmp_path):
     assert [s.sequence for s in sources] == ["FLAIR", "T1w", "T2w"]
     assert dataset.rows[0]["mask"] == "session"
     found = list(prepare_scans(list_scans([str(session)]), RECIPE, workers=2))
-    for record, (source, codes, reason) in enumerate(found):
-        assert (source.path, reason) == (sources[record].path, "")
-        np.testing.assert_array_equal(codes, dataset.read(record))
+    for record, scan in enumerate(found):
+        assert (scan.source.path, scan.reason) == (sources[record].path, "")
+        np.testing.assert_array_equal(scan.codes, dataset.read(record))
 
 
 def test_the_next_best_lends_where_the_reference_is_refused(session, tmp_path):

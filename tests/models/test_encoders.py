@@ -63,7 +63,9 @@ def test_every_encoder_has_a_pinned_count_and_a_small_form():
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"]
+)
 def test_one_interface(name, dtype):
     module = make_encoder(name, shape=16, dtype=dtype, rngs=nnx.Rngs(0), **SMALL[name])
     pure = to_pure(module)
@@ -185,6 +187,7 @@ def test_first_token_pools_the_first_patch():
     np.testing.assert_array_equal(got.pooled, got.tokens[:, 0])
 
 
+@pytest.mark.slow
 def test_remat_changes_neither_value_nor_gradient():
     def gradient(remat):
         module = ViT(shape=16, remat=remat, rngs=nnx.Rngs(0), **SMALL["vit"])

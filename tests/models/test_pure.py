@@ -21,7 +21,9 @@ def volumes(b=3, seed=1):
     return jax.random.normal(jax.random.key(seed), (b, 16, 16, 16, 1))
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param("plain_cnn", marks=pytest.mark.slow), "vit"]
+)
 def test_run_in_jit_and_grad_equals_direct_call(name):
     module = BUILDERS[name](nnx.Rngs(0))
     graphdef, params, stats = to_pure(module)

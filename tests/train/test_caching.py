@@ -157,6 +157,7 @@ class Halves:
         self.first, self.second = iter(parts), iter(parts)
 
 
+@pytest.mark.slow
 def test_micro_batches_streamed_twice_give_it_too():
     blueprint = plan()
     whole = first_step(blueprint, batch())

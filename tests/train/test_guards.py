@@ -94,6 +94,7 @@ def test_somebody_elses_config_is_left_alone(tiny_prepared, tmp_path):
     assert (tmp_path / "config.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_when_sigterm_comes_does_not_decide_the_best_step(
     tiny_prepared, encoder, tmp_path, monkeypatch
 ):
@@ -134,6 +135,7 @@ def test_a_damaged_newest_step_is_made_again(tiny_prepared, encoder, tmp_path):
     chex.assert_trees_all_equal(again.params, wanted.params)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_keeps_its_running_statistics(tiny_prepared, tmp_path):
     from brainjax.configuration import load_config
 

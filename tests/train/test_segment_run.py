@@ -112,6 +112,7 @@ def lines_of(run: Path, key: str) -> list[float]:
     return [row[key] for row in rows if key in row]
 
 
+@pytest.mark.slow
 def test_crops_of_cases_learn_and_an_interrupted_run_is_the_same(
     labelled, tmp_path, monkeypatch
 ):
@@ -149,6 +150,7 @@ def test_crops_of_cases_learn_and_an_interrupted_run_is_the_same(
         predict(whole, ["scan.nii.gz"])
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_whole_network_of_another(labelled, tmp_path):
     first = tiny(labelled, "--config.train.steps=3", "--config.train.save_every=1")
     donor = finetune(first, tmp_path / "first").path

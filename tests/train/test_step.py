@@ -47,6 +47,7 @@ def losses(*overrides: str, steps: int) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_a_batch_seen_again_and_again_is_learnt():
     found = losses("--config.optimizer.peak=1e-3", steps=6)
     assert found[-1] < 0.5 * found[0]
