@@ -92,6 +92,14 @@ def need(config: Config, *keys: str) -> None:
             )
 
 
+def choose(key: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuses a value of a key that is none of those allowed."""
+    if value not in allowed:
+        raise InputRefusedError(
+            f"{PREFIX}{key}: wanted one of {', '.join(allowed)}, got {value!r}"
+        )
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """Gives a config as the plain dict that its JSON gives back: tuples as lists."""
     return json.loads(json.dumps(config.to_dict(), sort_keys=True))

@@ -8,7 +8,13 @@ from brainjax.augment.chain import Augmentation, make_augmentation, random_views
 from brainjax.augment.intensity import AUGMENTATIONS, Draw
 from brainjax.augment.resize import resize
 from brainjax.augment.synthesis import Synthesis, make_synthesis, synthesise
-from brainjax.augment.views import View, evaluation_view, normalise, view_keys
+from brainjax.augment.views import (
+    View,
+    case_view,
+    evaluation_view,
+    normalise,
+    view_keys,
+)
 
 __all__ = [
     "AUGMENTATIONS",
@@ -16,6 +22,7 @@ __all__ = [
     "Draw",
     "Synthesis",
     "View",
+    "case_view",
     "evaluation_view",
     "make_augmentation",
     "make_synthesis",

@@ -1,6 +1,5 @@
 """The whole augmentation of a view: one resampling, then the intensity table."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
@@ -16,8 +15,9 @@ from brainjax.augment.geometry import (
     resample_plain,
     voxel_affine,
 )
-from brainjax.augment.intensity import AUGMENTATIONS, Draw
+from brainjax.augment.intensity import AUGMENTATIONS, Draw, apply_draws
 from brainjax.augment.resize import Codes, quantise, resize, to_codes
+from brainjax.augment.strengths import refuse_unknown_strengths
 from brainjax.augment.views import View, is_exact, normalise
 from brainjax.errors import InputRefusedError
 
@@ -163,10 +163,7 @@ class Augmentation:
         # Packing neighbours into words is for bytes.
         take = resample_plain if exact else resample
         view = View(*take(codes, matrix, offset, self.view))
-        for name, row in AUGMENTATIONS.items():
-            if name in parameters.draws:
-                view = row.apply(view, parameters.draws[name])
-        return view
+        return apply_draws(view, parameters.draws)
 
 
 def float_codes(scores: Float32[Array, "a b c"]) -> Float32[Array, "a b c"]:
@@ -192,12 +189,7 @@ def make_augmentation(
       InputRefusedError: an unknown strength, with the near miss, or an impossible one.
     """
     known = [field.name for field in fields(Augmentation)]
-    for name in strengths:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
-            raise InputRefusedError(
-                f"augment.{name}: there is no such strength; did you mean {near}?"
-            )
+    refuse_unknown_strengths("augment", strengths, known)
     shape = (view,) * 3 if isinstance(view, int) else view
     _refuse_shape(shape)
     low, high = map(float, crop)

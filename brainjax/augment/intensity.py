@@ -190,3 +190,11 @@ AUGMENTATIONS: dict[str, Row] = {
     "noise": Row(draw_noise, apply_noise),
 }
 """Intensity augmentations, in the order they are applied (as a scanner would)."""
+
+
+def apply_draws(view: View, draws: dict[str, Draw]) -> View:
+    """Gives the view after every augmentation that was drawn, in their order."""
+    for name, row in AUGMENTATIONS.items():
+        if name in draws:
+            view = row.apply(view, draws[name])
+    return view

@@ -5,7 +5,6 @@ smaller one a crop of it, a larger one has nothing round it. All sequences of a 
 its labels share the placement; contrasts and intensities are drawn for each sequence.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
@@ -24,8 +23,10 @@ from brainjax.augment.geometry import (
     resample,
     voxel_positions,
 )
-from brainjax.augment.intensity import AUGMENTATIONS, Draw
-from brainjax.augment.views import View, normalise
+from brainjax.augment.intensity import Draw, apply_draws
+from brainjax.augment.resize import resize
+from brainjax.augment.strengths import refuse_unknown_strengths
+from brainjax.augment.views import View, level_of, normalise, normalise_crop
 from brainjax.errors import InputRefusedError
 
 Volumes = UInt8[Array, "t a b c"]
@@ -114,6 +115,7 @@ class LabelledAugmentation:
     ) -> tuple[Float[Array, "x y z s"], UInt8[Array, "x y z"]]:
         """Gives z-scored views of the sequences, and the parts of every voxel.
 
+        A crop is z-scored as a part of its volume, as it is where a network answers.
         A missing sequence, all code 0, gives a view of zeros.
         """
         labels = take_nearest(volumes[-1], drawn.place, self.view)
@@ -123,7 +125,11 @@ class LabelledAugmentation:
         def see(one: tuple) -> Float[Array, "x y z"]:
             codes, draws, contrast = one
             view = View(*resample(codes, matrix, offset, self.view))
-            return normalise(self._change(view, tissues, draws, contrast))
+            changed = self._change(view, tissues, draws, contrast)
+            if (np.array(self.view) >= codes.shape).all():
+                return normalise(changed)
+            whole = level_of(View(*resize(codes, codes.shape)))
+            return normalise_crop(changed, level_of(view), whole)
 
         # One after another: a program for one sequence does for all.
         views = jax.lax.map(see, (volumes[:-1], drawn.draws, drawn.contrast))
@@ -134,10 +140,7 @@ class LabelledAugmentation:
     def _change(self, view: View, tissues: Array, draws: dict, contrast: Any) -> View:
         if self.contrasts is not None:
             view = self.contrasts.apply(view, tissues, contrast)
-        for name, row in AUGMENTATIONS.items():
-            if name in draws:
-                view = row.apply(view, draws[name])
-        return view
+        return apply_draws(view, draws)
 
     def _place(self, key: Key[Array, ""], field: Any, start: Int[Array, "3"]) -> Place:
         base = self.base
@@ -238,16 +241,15 @@ def make_label_augmentation(
         crop and aspect, which would change the spacing.
     """
     known = [field.name for field in fields(Augmentation) if field.name not in WHOLE]
-    for name in strengths:
-        if name not in known:
-            near = difflib.get_close_matches(
-                name, [*known, "foreground"], 1, cutoff=0.0
-            )
-            hint = "a crop is a view smaller than the volume" if name in WHOLE else ""
+    for name in WHOLE:
+        if name in strengths:
             raise InputRefusedError(
-                f"augment.{name}: there is no such strength for label maps; "
-                f"{hint or f'did you mean {near[0]}?'}"
+                f"augment.{name}: there is no such strength for label maps; a crop is "
+                "a view smaller than the volume"
             )
+    refuse_unknown_strengths(
+        "augment", strengths, [*known, "foreground"], of=" for label maps"
+    )
     if not 0 <= foreground <= 1:
         raise InputRefusedError(f"augment.foreground: wanted 0..1, got {foreground}")
     base = make_augmentation(view=view, crop=(1.0, 1.0), **strengths)

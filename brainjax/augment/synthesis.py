@@ -10,7 +10,6 @@ head's border is drawn wrongly, or the air is not empty.
 It comes after geometry and before the intensity table (bias, gamma, blur, noise).
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from brainjax.augment.fusion import apart
 from brainjax.augment.lots import Lots
 from brainjax.augment.noise import gaussian_noise
 from brainjax.augment.removal import Removal, draw_removal, remove
+from brainjax.augment.strengths import refuse_unknown_strengths
 from brainjax.augment.views import View
 from brainjax.errors import InputRefusedError
 
@@ -163,12 +163,7 @@ def make_synthesis(
     Raises InputRefusedError for an unknown one, with the near miss, or an impossible.
     """
     known = [field.name for field in fields(Synthesis)]
-    for name in strengths:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
-            raise InputRefusedError(
-                f"synthesis.{name}: there is no such strength; did you mean {near}?"
-            )
+    refuse_unknown_strengths("synthesis", strengths, known)
     numbers = {name: float(value) for name, value in strengths.items()}
     return Synthesis(families=tuple(map(int, families)), **numbers)
 

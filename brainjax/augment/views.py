@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from brainjax.augment.resize import Codes, resize
 from brainjax.errors import InputRefusedError
@@ -29,14 +29,45 @@ class View(NamedTuple):
     inside: Bool[Array, "x y z"]
 
 
-def normalise(view: View) -> Float[Array, "x y z"]:
-    """Gives the z-score over the inside; the outside, and a constant volume, give 0."""
+class Level(NamedTuple):
+    """Mean and standard deviation over the inside of a view; 0 where it has none."""
+
+    mean: Float[Array, ""]
+    spread: Float[Array, ""]
+
+
+def level_of(view: View) -> Level:
+    """Gives a view's level."""
     count = jnp.maximum(view.inside.sum(dtype=jnp.float32), 1)
     mean = view.values.sum() / count  # The outside is 0 and adds nothing.
     centred = jnp.where(view.inside, view.values - mean, 0)
-    spread = jnp.sqrt(jnp.square(centred).sum() / count)
-    scale = jnp.where(spread > _SMALLEST_SPREAD, 1 / spread, 0)
-    return centred * scale
+    return Level(mean, jnp.sqrt(jnp.square(centred).sum() / count))
+
+
+def normalise(view: View) -> Float[Array, "x y z"]:
+    """Gives the z-score over the inside; the outside, and a constant volume, give 0."""
+    level = level_of(view)
+    return jnp.where(view.inside, view.values - level.mean, 0) * _over(level.spread)
+
+
+def normalise_crop(view: View, crop: Level, whole: Level) -> Float[Array, "x y z"]:
+    """Gives a crop as the z-scored volume that it is of has it there.
+
+    At inference the whole volume is z-scored, once, so a crop's own z-score would be
+    another scale. What was done to the crop's intensities is kept: it is z-scored by
+    itself, then put where it lay in the whole before.
+
+    Args:
+        view: the crop, as augmented.
+        crop: its level before that; whole: the volume's.
+    """
+    scale = _over(whole.spread)
+    placed = normalise(view) * (crop.spread * scale) + (crop.mean - whole.mean) * scale
+    return jnp.where(view.inside, placed, 0)
+
+
+def _over(spread: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.where(spread > _SMALLEST_SPREAD, 1 / spread, 0)
 
 
 def evaluation_view(codes: Codes, shape: tuple[int, int, int]) -> Float[Array, "x y z"]:
@@ -56,6 +87,14 @@ def evaluation_view(codes: Codes, shape: tuple[int, int, int]) -> Float[Array, "
             )
         return codes
     return normalise(View(*resize(codes, shape)))
+
+
+def case_view(
+    codes: UInt8[Array, "s a b c"] | Float[Array, "s a b c"],
+    shape: tuple[int, int, int],
+) -> Float[Array, "x y z s"]:
+    """Gives the evaluation views of a case's sequences, as channels."""
+    return jnp.stack([evaluation_view(one, shape) for one in codes], axis=-1)
 
 
 def view_keys(

@@ -22,10 +22,8 @@ from scipy.spatial import KDTree
 
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.metrics import SAMPLES, Metric, Weights, measure
+from brainjax.records.classes import UNKNOWN
 from brainjax.records.store import write_atomically
-
-UNKNOWN = 255
-"""A voxel's class number where nobody knows; it counts for nothing."""
 
 MEAN = "mean"
 """What stands for the mean over all structures of a scan, in a summary."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Shaped
 
-from brainjax.augment import evaluation_view
+from brainjax.augment import case_view
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.windows import OVERLAP, Shape, whole_logits, window_starts
 from brainjax.models.pure import run as run_network
@@ -217,7 +217,7 @@ def _compile(
             found, _ = call(windows)
             return getattr(found, "logits", found)  # a converted one gives them alone
 
-        volume = jnp.stack([evaluation_view(one, field) for one in codes], axis=-1)
+        volume = case_view(codes, field)
         words = {"size": size, "overlap": overlap, "batch": batch}
         whole = partial(whole_logits, logits, **words)
         if not flips:

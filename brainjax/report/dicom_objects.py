@@ -25,6 +25,15 @@ class Algorithm(NamedTuple):
     facts: dict[str, str]
 
 
+def made_by(algorithm: Algorithm) -> dict[str, str]:
+    """Gives highdicom's words for what made an object."""
+    return {
+        "manufacturer": MAKER,
+        "manufacturer_model_name": algorithm.name[:64],
+        "software_versions": algorithm.version[:64],
+    }
+
+
 def concept(code: Code) -> Any:
     """Gives a code as highdicom writes it."""
     return highdicom_package().sr.CodedConcept(*code)

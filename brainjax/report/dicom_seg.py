@@ -14,10 +14,10 @@ from jaxtyping import Bool, Shaped, UInt8
 from brainjax.errors import InputRefusedError
 from brainjax.report.codes import Structure, structure_of
 from brainjax.report.dicom_objects import (
-    MAKER,
     Algorithm,
     coding_schemes,
     concept,
+    made_by,
     restore,
     save,
     series_number,
@@ -90,9 +90,7 @@ def _build(
             series_number=series_number(source, 1),
             sop_instance_uid=uids["segmentation"],
             instance_number=1,
-            manufacturer=MAKER,
-            manufacturer_model_name=algorithm.name[:64],
-            software_versions=algorithm.version[:64],
+            **made_by(algorithm),
             device_serial_number=algorithm.facts.get("checkpoint", "none")[:64],
             content_label="BRAINJAX_SEG",
             content_description="Brain structures by an automatic method",

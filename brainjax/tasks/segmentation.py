@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,47 +12,17 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from brainjax.errors import InputRefusedError
 from brainjax.losses.segmentation import SEGMENTATION_LOSSES, deep_supervised
-from brainjax.records.classes import (
-    ANY,
-    MAX_ID,
-    MAX_NUMBERS,
-    UNKNOWN,
-    Classes,
-    make_classes,
-)
+from brainjax.records.classes import ANY, UNKNOWN, Classes
 from brainjax.tasks.labels import chosen
+from brainjax.tasks.partition import Ids, Partition, partition
 from brainjax.tasks.stored import Labels, listed
 
 SMOOTHED = ("dice_ce", "dice_ce_boundary")
 """Losses that can spread a share of a label over all classes."""
 SIDES = ("left_", "right_")
 
-Ids = tuple[int, ...] | str
-"""Raw ids, or "any" for all but the background's 0."""
 Named = Mapping[str, Any] | Iterable[tuple[str, Any]]
 """Raw ids by name."""
-
-
-class Partition(NamedTuple):
-    """The parts that structures cut a volume into, each voxel in exactly one.
-
-    Part 0 is what no structure and no tissue has.
-
-    Attributes:
-      table: the part of every raw id, `UNKNOWN` where it is ignored.
-      regions: which structures each part belongs to.
-      answers: the class (0 background, 1 to n) of each part; of the first structure
-        it belongs to, where structures overlap.
-      tissues: the tissue of each part, 0 for none.
-      mirrored: the part that each becomes where left and right are exchanged; of
-        numbers that are no part, themselves.
-    """
-
-    table: UInt8[np.ndarray, " i"]
-    regions: Bool[np.ndarray, "p n"]
-    answers: UInt8[np.ndarray, " p"]
-    tissues: UInt8[np.ndarray, " p"]
-    mirrored: UInt8[np.ndarray, " 256"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +116,13 @@ class Segmentation:
           InputRefusedError: an id of two classes that do not overlap, of two tissues,
             or more than 254 parts.
         """
-        return _partition(self)
+        return partition(
+            dict(zip(self.classes, self.ids, strict=True)),
+            overlapping=self.overlapping,
+            ignore=self.ignore,
+            tissues=dict(self.tissues),
+            pairs=self.pairs(),
+        )
 
     def numbering(self) -> Classes:
         """Gives what a data set makes the parts of raw ids by."""
@@ -252,61 +228,6 @@ class Segmentation:
         """Reads what `to_dict` gave."""
         words = {key: value for key, value in given.items() if key != "name"}
         return cls.make(**words)
-
-
-def _partition(task: Segmentation) -> Partition:
-    named = dict(zip(task.classes, task.ids, strict=True))
-    classes = make_classes(named, overlapping=task.overlapping, ignore=task.ignore)
-    tissue = _tissues(task)
-    unknown = classes.numbers == UNKNOWN
-    keys = np.where(unknown, 0, classes.numbers.astype(np.int64) * 256 + tissue)
-    parts = np.unique(keys)  # Sorted: part 0 is of no structure and no tissue.
-    table = np.where(unknown, UNKNOWN, np.searchsorted(parts, keys))
-    regions = classes.regions[parts // 256]
-    tissues = (parts % 256).astype(np.uint8)
-    regions, tissues, mirrored = _with_mirrors(regions, tissues, task.pairs())
-    if len(regions) > MAX_NUMBERS:
-        raise InputRefusedError(
-            f"task.classes: wanted at most {MAX_NUMBERS} parts that they and tissues "
-            f"cut a volume into, got {len(regions)}"
-        )
-    answers = np.where(regions.any(1), regions.argmax(1) + 1, 0).astype(np.uint8)
-    return Partition(table.astype(np.uint8), regions, answers, tissues, mirrored)
-
-
-def _with_mirrors(
-    regions: Bool[np.ndarray, "p n"],
-    tissues: UInt8[np.ndarray, " p"],
-    pairs: Sequence[tuple[int, int]],
-) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, " 256"]]:
-    """Finds the part that each becomes in a mirror; adds those that no id has."""
-    swap = np.arange(regions.shape[1])
-    for left, right in pairs:
-        swap[[left, right]] = right, left
-    rows = [(tuple(r), int(t)) for r, t in zip(regions, tissues, strict=True)]
-    for row, tissue in list(rows):
-        other = tuple(np.array(row)[swap])
-        if all(known != other for known, _ in rows):
-            rows.append((other, tissue))
-    mirrored = np.arange(256, dtype=np.uint8)
-    for number, (row, tissue) in enumerate(rows[:MAX_NUMBERS]):
-        other = tuple(np.array(row)[swap])
-        # The same tissue, if one side has it as the other does.
-        best = min(range(len(rows)), key=lambda i: _unlike(rows[i], (other, tissue)))
-        mirrored[number] = best if other != row else number
-    regions, tissues = (np.array(list(column)) for column in zip(*rows, strict=True))
-    return regions.astype(bool), tissues.astype(np.uint8), mirrored
-
-
-def _unlike(one: tuple, other: tuple) -> tuple[bool, bool]:
-    return one[0] != other[0], one[1] != other[1]
-
-
-def _tissues(task: Segmentation) -> np.ndarray:
-    """Gives the tissue of every raw id, from 1; 0 where it has none."""
-    if not task.tissues:
-        return np.zeros(MAX_ID + 1, np.int64)
-    return make_classes(dict(task.tissues)).numbers.astype(np.int64)
 
 
 def _ids(given: Any) -> Ids:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from brainjax.augment import Augmentation, make_augmentation
-from brainjax.configuration import Config, construct, need, to_dict
+from brainjax.configuration import Config, choose, construct, need, to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
@@ -141,8 +141,8 @@ def plan_finetuning(config: Config) -> Plan:
       InputRefusedError: what is named does not exist or does not fit together.
     """
     need(config, "init", "task", "augment", "head")
-    _choose("weights", config.weights, WEIGHTS)
-    _choose("mode", config.mode, MODES)
+    choose("weights", config.weights, WEIGHTS)
+    choose("mode", config.mode, MODES)
     selection = construct("data", Selection, **config.data).check()
     path = selection.path
     dataset = open_cases(path, selection.sequences)
@@ -254,10 +254,3 @@ def _start(blueprint: Blueprint, donor: Run | None) -> State:
             # By way of the host: its places may be those of other processes.
             state[part]["encoder"] = jax.device_put(jax.device_get(given), places)
     return state
-
-
-def _choose(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputRefusedError(
-            f"config.{key}: wanted one of {', '.join(allowed)}, got {value!r}"
-        )

@@ -12,7 +12,7 @@ from brainjax.augment.labels import (
     make_label_augmentation,
 )
 from brainjax.augment.synthesis import make_synthesis
-from brainjax.configuration import Config, construct, need, to_dict
+from brainjax.configuration import Config, choose, construct, need, to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
@@ -70,8 +70,8 @@ def plan_segmenting(config: Config) -> SegmentPlan:
       InputRefusedError: what is named does not exist or does not fit together.
     """
     need(config, "init", "segmenter", "augment", "synthesis", "ema")
-    _choose("weights", config.weights, WEIGHTS)
-    _choose("mode", config.mode, MODES)
+    choose("weights", config.weights, WEIGHTS)
+    choose("mode", config.mode, MODES)
     if not 0 <= config.ema < 1:
         raise InputRefusedError(f"config.ema: wanted 0 to under 1, got {config.ema}")
     selection = construct("data", Selection, **config.data).check()
@@ -217,10 +217,3 @@ def _as_large(donor: Run, part: str, wanted: Any) -> Any:
             f"{donor.network['outputs']} of {donor.folder}"
         )
     return given
-
-
-def _choose(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputRefusedError(
-            f"config.{key}: wanted one of {', '.join(allowed)}, got {value!r}"
-        )

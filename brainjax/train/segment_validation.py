@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from brainjax.augment import evaluation_view
+from brainjax.augment import case_view
 from brainjax.evaluate.windows import whole_logits
 from brainjax.models.pure import run
 from brainjax.models.segmenters import Segmented
@@ -89,9 +89,10 @@ def make_overlap(
         params: Any, batch_stats: Any, volumes: UInt8[Array, "t x y z"]
     ) -> Overlap:
         call = partial(run, graphdef, params, batch_stats, train=False)
+        _, x, y, z = volumes.shape
         logits = whole_logits(
             lambda views: call(views)[0].logits,
-            z_scored(volumes[:-1]),
+            case_view(volumes[:-1], (x, y, z)),
             size=view,
             overlap=OVERLAP,
         )
@@ -105,12 +106,6 @@ def make_overlap(
         )
 
     return measure
-
-
-def z_scored(codes: UInt8[Array, "s x y z"]) -> Float[Array, "x y z s"]:
-    """Gives a case as its network sees it, at the spacing it is stored at."""
-    _, x, y, z = codes.shape
-    return jnp.stack([evaluation_view(one, (x, y, z)) for one in codes], axis=-1)
 
 
 def _count(mask: Bool[Array, "x y z n"]) -> Float[Array, " n"]:

@@ -75,6 +75,30 @@ def test_a_crop_is_a_part_of_the_volume_and_a_larger_view_has_nothing_round_it()
     assert (views[0, :, :, :3] == 0).all()
 
 
+def test_a_crop_is_scored_as_the_part_of_its_volume_that_it_is():
+    # As in `segment`, which z-scores the volume and then cuts windows out of it.
+    volume = np.random.default_rng(1).integers(0, 256, (2, *SHAPE)).astype(np.uint8)
+    volume[0, :6] //= 4  # a dark side, so that a crop's own mean is another
+    crop = make_label_augmentation(view=(6, 6, 6), **STILL)
+    views, _ = views_of(crop, volume[None])
+    whole = z_scores(volume[0])
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (6, 6, 6))
+    away = np.abs(windows - views[0, ..., 0]).max((3, 4, 5))
+    assert away.min() < 1e-5
+    own = views[0, ..., 0][views[0, ..., 0] != 0]
+    assert abs(own.mean()) > 0.1, "a crop like its volume shows nothing"
+
+
+def test_a_crop_of_one_value_and_one_of_nothing_stay_numbers():
+    volume = np.zeros((2, *SHAPE), np.uint8)
+    volume[0, :4], volume[0, 4:8] = 40, 120
+    crop = make_label_augmentation(view=(4, 4, 4), **STILL)
+    expected = {*np.unique(np.round(z_scores(volume[0]), 4))}
+    for seed in range(6):
+        views, _ = views_of(crop, volume[None], seed)
+        assert {*np.unique(np.round(views, 4))} <= expected
+
+
 def test_scan_and_labels_are_placed_alike():
     words = {**STILL, "rotate": 30.0, "scale": 0.2, "translate": 0.1, "flip": 0.5}
     augmentation = make_label_augmentation(view=SHAPE, **words)
