@@ -17,6 +17,11 @@ from brainjax.report.verdict import baseline_sentence, compare_runs, sentence
 
 MOST_LABELS = 6
 FIRST_LABELS = ("age", "sex", "sequence")
+KINDS = {
+    "pretrain": "pretraining",
+    "finetune": "fine-tuning",
+    "segment": "segmentation",
+}
 
 
 def write_report(
@@ -104,7 +109,7 @@ def _content(runs: list[Run], cohort: Path | None) -> dict[str, Any]:
         "version": __version__,
         "verdicts": [sentence(found) for found in comparisons],
         "baselines": [text for run in tuned if (text := baseline_sentence(run))],
-        "runs": [(run.name, run.kind, tables.describe_run(run)) for run in runs],
+        "runs": [(run.name, KINDS[run.kind], tables.describe_run(run)) for run in runs],
         "troubles": [text for run in runs for text in tables.troubles(run)],
         "losses": [_loss(run) for run in runs if run.metrics],
         "probes": [panel for run in pretrained for panel in _probes(run)],

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from brainjax.errors import InputRefusedError
 from brainjax.train.folder import RunFolder, read_json
 
-KINDS = ("pretrain", "finetune")
+KINDS = ("pretrain", "finetune", "segment")
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, csv.Error)
 Read = TypeVar("Read")
 
@@ -75,7 +75,7 @@ class Run(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The column a fine-tuned run answers; empty for a pretraining run."""
+        """What a run answers: a column, or its structures; empty for pretraining."""
         task = self.config.get("task") or {}
         return str(self.evaluation.get("target") or task.get("target") or "")
 
@@ -111,9 +111,9 @@ def load_run(path: Path) -> Run:
         views=parts.read(folder.views, _views, going) if first else None,
         embeddings=parts.read(folder.embeddings, _embeddings, going) if first else None,
         evaluation=evaluation,
-        predictions=None
-        if first
-        else parts.read(folder.predictions, read_answers, evaluate),
+        predictions=parts.read(folder.predictions, read_answers, evaluate)
+        if config["kind"] == "finetune"
+        else None,
         missing=parts.missing,
     )
 

@@ -33,6 +33,10 @@ def describe_run(run: Run) -> str:
         frozen = summary.get("encoder_mode", run.config.get("mode")) == "frozen"
         start = "from scratch" if run.init == "scratch" else f"from {run.init}"
         words = [f"{run.target or 'fine-tuned'}, {start}{', frozen' if frozen else ''}"]
+    if run.kind == "segment":
+        start = "from scratch" if run.init == "scratch" else f"from {run.init}"
+        names = ", ".join(structures(run)) or "structures"
+        words = [f"outlines {names}, {start}"]
     if "parameters" in summary:
         words.append(f"{number(summary['parameters']) / 1e6:.2f} million parameters")
     if "train_scans" in summary:
@@ -79,6 +83,8 @@ def score_tables(runs: Sequence[Run]) -> list[Table]:
         for target in dict.fromkeys(run.target for run in scored)
     ]
     probed = [run for run in runs if run.kind == "pretrain" and run.evaluation]
+    outlined = [run for run in runs if run.kind == "segment" and run.evaluation]
+    tables += [_outline_scores(run) for run in outlined]
     return tables + [_probe_scores(run) for run in probed]
 
 
@@ -114,6 +120,28 @@ def _probe_scores(run: Run) -> Table:
     split, n = (run.evaluation.get(key, "") for key in ("split", "n_subjects"))
     title = f"Probes of the frozen features of {run.name}, {split} split, {n} subjects"
     return Table(title, ["target", "model", "metric", "score"], rows)
+
+
+def structures(run: Run) -> list[str]:
+    """Names of what a segmentation run outlines, as far as its folder says."""
+    given = (run.config.get("task") or {}).get("classes") or {}
+    return [str(name) if isinstance(name, str) else str(name[0]) for name in given]
+
+
+def _outline_scores(run: Run) -> Table:
+    """How well a segmentation run outlines each structure; their mean comes first."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, metric in (run.evaluation.get("metrics") or {}).items():
+        structure, _, name = str(key).rpartition("/")
+        found.setdefault(structure, {})[name] = metric
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
+    rows = [
+        [structure, *(interval(row.get(name)) for name in names)]
+        for structure, row in found.items()
+    ]
+    split, n = (run.evaluation.get(key, "") for key in ("split", "n_subjects"))
+    title = f"Outlines of {run.name}, {split} split, {n} subjects"
+    return Table(title, ["structure", *map(in_words, names)], rows)
 
 
 def interval(metric: Any) -> str:

@@ -14,6 +14,13 @@ PRIMARY = ("mae", "balanced_accuracy", "accuracy", "auc", "c_index")
 """The first of these that a run has is the one its sentence is about."""
 
 METRIC_NAMES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95_mm": "HD95, mm",
+    "assd_mm": "surface distance, mm",
+    "volume_error_ml": "volume error, ml",
+    "volume_error_percent": "volume error, %",
+    "volume_bias_ml": "volume bias, ml",
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
     "r2": "R²",

@@ -291,3 +291,22 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     ]
     page = write_report([*folders, folders[0]], tmp_path / "r.html").read_text()
     assert page.count("<b>one/age</b>") == page.count("<b>two/age</b>") == 1
+
+
+def test_outlines_have_a_table_of_their_structures(tmp_path):
+    run = tmp_path / "brain"
+    classes = [["white_matter", [81, 82]], ["ventricles", [51]]]
+    task = {"name": "segmentation", "classes": classes}
+    write_json(run / "config.json", {"kind": "segment", "task": task})
+    write_json(run / "summary.json", {"train_scans": 103, "steps": 9})
+    metric = {"value": 0.75, "low": 0.5, "high": 0.875, "n": 29}
+    metrics = {f"{name}/dice": metric for name in ("mean", "white_matter")}
+    metrics["white_matter/hd95_mm"] = metric | {"value": 2.5, "low": 2, "high": 3}
+    evaluation = {"task": "segmentation", "split": "test", "n_subjects": 29}
+    write_json(run / "evaluation.json", evaluation | {"metrics": metrics})
+    page = write_report([run], tmp_path / "r.html").read_text()
+    assert "(segmentation): outlines white_matter, ventricles, from scratch" in page
+    assert "Outlines of brain, test split, 29 subjects" in page
+    row = '<th scope="row">white_matter</th><td>0.75 [0.50, 0.88]</td>'
+    assert row + "<td>2.50 [2.00, 3.00]</td>" in page
+    assert "predictions.csv" not in page
