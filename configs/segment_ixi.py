@@ -1,10 +1,11 @@
 """Seven structures of a head at 2 mm, whole volume, from IXI with DLMUSE's regions.
 
 Data:     brainjax prepare IXI --label-maps dlmuse --recipe raw_head --spacing 2
-          --labels IXI/participants.tsv --out data
+          --fov-mm 192 224 192 --labels IXI/participants.tsv --out data
 Run:      brainjax finetune --config configs/segment_ixi.py --workdir RUN
-ViT:      --config.segmenter.name=unetr, with config.init = a pretraining run and
-          --config.weights=pretrained (random: the same network from scratch)
+ViT:      --config.segmenter.name=unetr, with config.init = a run of
+          configs/ixi_pretrain_vit.py and --config.weights=pretrained (random: the same
+          network from scratch)
 """
 
 from ml_collections import ConfigDict
