@@ -40,6 +40,9 @@ from brainjax.volume.template import BOX_MM
 FLUID = 1
 """Label of DLMUSE that is fluid outside the ventricles."""
 
+SEEN = "ixi seen"
+"""Group of the subjects that the network learnt from or was chosen by."""
+
 PHANTOM_BRAIN = (1, 2, 3, 4, 9, 10, 11, 12)
 CLOSED_MM = 6.0
 
@@ -57,6 +60,8 @@ def main() -> None:
     options = parse()
     seen = weights_facts().get("subjects", []) if "own" in options.backend else []
     cases = [*real_heads(options.ixi, set(seen)), *phantoms(options.phantoms)]
+    if options.held_out:
+        cases = [case for case in cases if case.group != SEEN]
     if options.scans:
         cases = cases[:: max(len(cases) // options.scans, 1)][: options.scans]
     rows, pairs = [], []
@@ -78,6 +83,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--phantoms", type=Path)
     parser.add_argument("--backend", nargs="+", default=["template"])
     parser.add_argument("--n4", action="store_true")
+    parser.add_argument("--held-out", action="store_true", help="not the group SEEN")
     parser.add_argument("--scans", type=int, help="at most so many, evenly picked")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--out", type=Path)
@@ -89,7 +95,7 @@ def real_heads(folder: Path | None, seen: set[str]) -> Iterator[Case]:
     for scan in sorted(folder.glob("*_T1w.nii.gz")) if folder else ():
         name = scan.name.removesuffix("_T1w.nii.gz")
         known = hash_subject(describe(scan).subject or "") in seen
-        group = "ixi seen" if known else "ixi"
+        group = SEEN if known else "ixi"
         yield Case(name, group, scan, scan.with_name(f"{name}_dlmuse.nii.gz"))
 
 

@@ -38,6 +38,7 @@ from brainjax.train.segmenter import ENCODER, Segmenter
 from brainjax.train.state import make_blueprint
 from brainjax.volume.recipe import make_recipe
 from tests.augment.test_label_augmentation import STILL
+from tests.simulated import run_simulated
 from tests.train.test_resume import stop_after
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -148,6 +149,41 @@ def test_crops_of_cases_learn_and_an_interrupted_run_is_the_same(
     assert file.name.startswith("segmenter")
     with pytest.raises(InputRefusedError, match="use `brainjax segment`"):
         predict(whole, ["scan.nii.gz"])
+
+
+ON_DEVICES = """
+import sys
+from brainjax.configuration import load_config
+from brainjax.train.finetune import finetune
+
+config, run, *words = sys.argv[1:]
+finetune(load_config(config, words), run)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_two_devices_are_one_run(labelled, tmp_path, fsdp):
+    # Whole volumes: a crop that a rounding moves by a voxel would be another crop.
+    words = [
+        f"--config.data.path={labelled}",
+        *("--config.view=16,16,16", "--config.data.sequences=FLAIR,T1w"),
+        *("--config.split.val=0.2", "--config.optimizer.warmup=2"),
+        *("--config.train.steps=4", "--config.train.log_every=1"),
+    ]
+    config = tmp_path / "config.py"
+    text = (CONFIGS / "tasks" / "tumour.py").read_text()
+    large = '"deep": 1'
+    assert large in text
+    small = '"widths": (8, 16), "blocks": (1, 1), "decoder_blocks": (1,)'
+    config.write_text(text.replace(large, small))
+    for devices in (1, 2):
+        mesh = [f"--config.mesh.fsdp={fsdp if devices == 2 else 1}"]
+        folder = tmp_path / str(devices)
+        run_simulated(ON_DEVICES, devices, str(config), str(folder), *words, *mesh)
+    one, two = (lines_of(tmp_path / str(devices), "loss") for devices in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=2e-3)
+    assert len(one) == 4
 
 
 @pytest.mark.slow
