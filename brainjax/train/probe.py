@@ -96,6 +96,8 @@ class Probe:
 
     Fitted to training scans, scored on validation scans; the log gets
     `probe/<target>/<method>_<metric>`.
+
+    every: steps from one to the next; 0 for never.
     """
 
     def __init__(
@@ -106,11 +108,15 @@ class Probe:
         targets: Sequence[str] = (),
         every: int = 100,
     ):
+        if every < 0:
+            raise InputRefusedError(
+                f"config.probe.every: wanted steps, or 0 for never, got {every}"
+            )
         self.features, self.log, self.every = features, log, every
         self.labels = {name: _known(features.dataset, name) for name in targets}
 
     def __call__(self, step: int, state: State, metrics: dict) -> None:
-        if step % self.every or not self.labels:
+        if not (self.labels and self.every) or step % self.every:
             return
         train, val = self.features(state)
         scores: dict[str, float] = {}
