@@ -19,6 +19,22 @@ from brainjax.records.sources import (
 
 log = logging.getLogger("brainjax")
 
+_HARMLESS = (
+    *LABEL_MAPS,
+    *("annotation", "auto", "automatic", "bet", "binary", "brain", "consensus"),
+    *("corrected", "edited", "expert", "fastsurfer", "final", "freesurfer", "ground"),
+    *("gt", "infarct", "manual", "n4", "norm", "observer", "preproc", "rater"),
+    *("reader", "roi", "stripped", "stroke", "synthseg", "tissue", "tissues"),
+    *("truth", "tumor", "tumour", "wmh"),
+)
+"""Words of a label map's name that say how it was made or what it shows, not whose."""
+
+_DESCRIBING = ("atlas", "desc", "hemi", "label", "seg", "space")
+"""BIDS entities of label maps alone; spaces are compared on their own."""
+
+_NATIVE = ("orig", "scanner")
+"""Spaces that are those of the scan's own file."""
+
 
 class Paired(NamedTuple):
     """Scans with their label maps.
@@ -106,29 +122,63 @@ def _rank(source: Source, label_map: Path) -> int | None:
     scan = Path(source.path)
     stem, called = name_stem(scan.name), name_stem(label_map.name)
     about = called[: name_words(called)[-1].start()].rstrip("_-. ")
-    entities = [[name_entity(k, p) for k in ("sub", "ses")] for p in (scan, label_map)]
     if about == stem:
         return 0
-    if entities[0] != entities[1]:
+    entities, others = _entities(scan, source), _entities(label_map, source)
+    if entities != others:
         return None
     before = _before_sequence(stem)
     if about == before or (not before and about == source.subject):
         return 1
     if before and about.startswith(f"{before}_"):
-        others = {sequence_name(word[0]) for word in name_words(about[len(before) :])}
-        return 3 if others - {None, source.sequence} else 2
-    of_subject = entities[0][0] is not None and before.startswith(f"{about}_")
+        more = about[len(before) + 1 :]
+        if not _is_harmless(more, stem[len(before) :]):
+            return None
+        named = {sequence_name(word[0]) for word in name_words(more)}
+        return 3 if named - {None, source.sequence} else 2
+    of_subject = entities[0] is not None and before.startswith(f"{about}_")
     return 4 if about and of_subject else None
+
+
+def _entities(path: Path, source: Source) -> list[str | None]:
+    """Gives subject, session and space of a name; None: that of the scan's file."""
+    space = name_entity("space", Path(path.name))
+    if space and (space in _NATIVE or sequence_name(space) == (source.sequence or "")):
+        space = None
+    return [name_entity("sub", path), name_entity("ses", path), space]
+
+
+def _is_harmless(more: str, own: str) -> bool:
+    """Says whether what a label map's name adds to a scan's can be of that scan.
+
+    So can words the scan's name ends with, too, and numbered ones, as rater2. Other
+    numbers and entities, such as run-2, can not: they are of another scan.
+    """
+    known = {*_HARMLESS, *(word[0].lower() for word in name_words(own))}
+    for part in more.split("_"):
+        words = [word[0].lower() for word in name_words(part)]
+        plain = all(
+            sequence_name(word) or word in known or word.rstrip("0123456789") in known
+            for word in words
+        )
+        if not plain and words[0] not in _DESCRIBING:
+            return False
+    return True
 
 
 def _before_sequence(stem: str) -> str:
     """Gives what a scan's name says before its sequence; all where it has none.
 
+    The last word of a BIDS name is its sequence, whether known or not.
+
     >>> _before_sequence("patient07_T1POST")
     'patient07'
+    >>> _before_sequence("sub-01_PDw"), _before_sequence("scan_001")
+    ('sub-01', 'scan_001')
     """
     starts = [w.start() for w in name_words(stem) if sequence_name(w[0])]
     if not starts:
-        last = stem.rsplit("_", 1)
-        return last[0] if len(last) == 2 and "-" not in last[1] else stem
+        rest, _, last = stem.rpartition("_")
+        is_bids = name_entity("sub", Path(stem)) is not None and "-" not in last
+        return rest if rest and is_bids else stem
     return stem[: starts[-1]].strip("_-. ")

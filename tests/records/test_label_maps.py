@@ -225,6 +225,22 @@ def test_recipes_of_float_values_take_no_label_maps(folder, tmp_path):
         (["dseg"], "FLAIR", "dseg"),
         (["p8_dseg"], "T1_p7", None),
         (["p7_DSEG", "p7_mask"], "p7_T1", "p7_DSEG"),
+        (["scan_002_dseg"], "scan_001", None),
+        (["scan_002_dseg", "scan_003_dseg"], "scan_001", None),
+        (["scan_001_manual_dseg", "scan_002_dseg"], "scan_001", 0),
+        (["p7_followup_T1_dseg"], "p7_T1", None),
+        (["p7_T1_2_dseg"], "p7_T1", None),
+        (["p7_T1_mni_rater2_dseg"], "p7_T1_mni", 0),
+        (["sub-1_dseg"], "sub-1_PDw", 0),
+        (["sub-1_run-2_T1w_dseg"], "sub-1_T1w", None),
+        (["sub-1_run-2_T1w_dseg"], "sub-1_run-1_T1w", None),
+        (["sub-1_space-MNI152_dseg"], "sub-1_T1w", None),
+        (["sub-1_space-MNI152_dseg"], "sub-1_bold", None),
+        (["sub-1_dseg"], "sub-1_space-MNI152_T1w", None),
+        (["sub-1_space-MNI152_desc-x_dseg"], "sub-1_space-MNI152_T1w", 0),
+        (["sub-1_space-T1w_desc-x_dseg"], "sub-1_T1w", 0),
+        (["sub-1_space-T1w_desc-x_dseg"], "sub-1_FLAIR", None),
+        (["sub-1_T1w_dseg"], "sub-1_FLAIR", 0),
     ],
 )
 def test_names_pair_label_maps_with_scans(files, scan, wanted, tmp_path):
@@ -240,12 +256,13 @@ def test_names_pair_label_maps_with_scans(files, scan, wanted, tmp_path):
 
 
 def test_a_scan_with_two_label_maps_has_none_and_is_listed(folder, tmp_path):
-    for name in ("sub-a_one_dseg", "sub-a_two_dseg"):
+    for name in ("sub-a_manual_dseg", "sub-a_rater2_dseg"):
         scans.write(folder / f"{name}.nii.gz", ids())
     (folder / "sub-a_dseg.nii.gz").unlink()
     result = run(find_sources([folder]), tmp_path / "out", label_maps="dseg")
     assert (result.done, result.label_maps, len(result.bad_maps)) == (6, 2, 2)
-    assert "got sub-a_one_dseg.nii.gz, sub-a_two_dseg.nii.gz" in result.bad_maps[0][1]
+    reason = result.bad_maps[0][1]
+    assert "got sub-a_manual_dseg.nii.gz, sub-a_rater2_dseg.nii.gz" in reason
 
 
 def test_words_that_name_no_label_map_are_refused(folder):
