@@ -13,6 +13,7 @@ from brainjax.errors import InputRefusedError
 from brainjax.infer.program import Program, make_program, structures_of
 from brainjax.infer.scans import Prepared, check_recipe, list_scans, prepare_scans
 from brainjax.infer.together import choose_scans
+from brainjax.records.cases import SAME_GRID, voxels_apart
 from brainjax.records.sources import Source, name_stem
 from brainjax.train.restore import Run, load_run
 from brainjax.volume.canonical import Canonical
@@ -209,10 +210,8 @@ def to_scan_of(volume: Canonical) -> np.ndarray:
 
 def check_same_grid(one: Canonical, other: Canonical, path: str) -> None:
     """Refuses sequences whose voxels do not lie over one another, to half a voxel."""
-    away = np.linalg.inv(one.affine) @ other.affine
-    corners = np.array([(0, 0, 0, 1), (*one.codes.shape, 1)], np.float64).T
-    worst = float(np.abs(away @ corners - corners).max())
-    if worst > 0.5:
+    worst = voxels_apart(one.affine, other.affine, one.codes.shape)
+    if worst > SAME_GRID:
         raise InputRefusedError(
             f"{path}: wanted it where the other sequences of its session are, got it "
             f"{worst:.1f} voxels away; use a recipe that aligns them"

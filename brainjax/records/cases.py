@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float64, Int
 
 from brainjax.errors import InputRefusedError
 from brainjax.records.encoding import Ids
@@ -22,6 +22,9 @@ from brainjax.volume.canonical import Stored
 log = logging.getLogger("brainjax")
 
 MAP_KEYS = ("label_map", "label_map_source", "label_map_sha256")
+
+SAME_GRID = 0.5
+"""Voxels that scans of a case may lie apart and still count as one over another."""
 
 
 class Cases(RecordDataset):
@@ -81,6 +84,20 @@ class Cases(RecordDataset):
         known = [r for r in here if self.scans.rows[r].get("label_map") is not None]
         return (known or here)[0]
 
+    def apart(self, index: int) -> str:
+        """Says which scan of a case lies elsewhere than its label map; "" if none."""
+        own = self._labelled(self.records[index])
+        first = self.scans.rows[own]
+        for record in self.records[index]:
+            row = self.scans.rows[record]
+            if record < 0 or record == own:
+                continue
+            away = voxels_apart(first["affine"], row["affine"], self.shape)
+            if away > SAME_GRID:
+                where = f"{away:.1f} voxels away from {first['source']}"
+                return f"{first['subject']} ({row['source']} is {where})"
+        return ""
+
     def labels(self, name: str) -> list[Any]:
         """Gives a label of every case, None where none of its scans has it.
 
@@ -129,6 +146,22 @@ def open_cases(folder: str | Path, sequences: Sequence[str] = ()) -> RecordDatas
     """
     dataset = open_dataset(folder)
     return Cases(dataset, sequences) if sequences else dataset
+
+
+def voxels_apart(
+    one: Float64[np.ndarray, "4 4"] | Sequence[Sequence[float]],
+    other: Float64[np.ndarray, "4 4"] | Sequence[Sequence[float]],
+    shape: Sequence[int],
+) -> float:
+    """Gives how many voxels the corners of two grids of one shape lie apart at most.
+
+    Args:
+      one, other: their affines, indices to mm.
+      shape: of both, in voxels.
+    """
+    away = np.linalg.inv(np.asarray(one)) @ np.asarray(other)
+    corners = np.array([(0, 0, 0, 1), (*shape, 1)], np.float64).T
+    return float(np.abs(away @ corners - corners).max())
 
 
 def _check(dataset: RecordDataset, sequences: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Volumes and their label maps in one array, so that they go every way together."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,16 +9,21 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.cases import Cases
 from brainjax.records.classes import UNKNOWN, Classes
 from brainjax.records.encoding import Ids
 from brainjax.records.store import RecordDataset, Shards
 from brainjax.volume.recipe import Recipe
 
+log = logging.getLogger("brainjax")
+
 
 class Segmentations(RecordDataset):
     """Scans or cases with the class numbers of their voxels as the last volume.
 
-    Wherever a data set of scans is read, into memory or onto devices, this one is.
+    Wherever a data set of scans is read, into memory or onto devices, this one is. Of
+    a case whose scans do not lie over one another the label map is left out, and one
+    warning names all of these.
 
     Attributes:
       cases: the scans (`RecordDataset`) or cases (`Cases`), in the same order.
@@ -26,7 +32,8 @@ class Segmentations(RecordDataset):
       channels: sequences of a case; `read` gives one volume more.
 
     Raises:
-      InputRefusedError: none has a label map, or volumes are not stored as uint8.
+      InputRefusedError: none has a label map that lies over all of its scans, or
+        volumes are not stored as uint8.
     """
 
     def __init__(self, cases: RecordDataset, classes: Classes):
@@ -44,9 +51,31 @@ class Segmentations(RecordDataset):
                 f"{cases.folder}: wanted a scan with a label map, got {len(cases)} "
                 "without; `brainjax prepare --label-maps` takes them in"
             )
+        self._leave_out_apart()
         rows = [_with_map(row) for row in cases.rows]
         super().__init__(cases.folder, cases.recipe, rows, cases._shards)
         self.channels = len(getattr(cases, "sequences", ())) or 1
+
+    def _leave_out_apart(self) -> None:
+        """Leaves out label maps that lie over some scans of a case but not over all."""
+        if not isinstance(self.cases, Cases):
+            return
+        known = np.flatnonzero(self.labelled)
+        apart = {n: said for n in known if (said := self.cases.apart(int(n)))}
+        self.labelled[list(apart)] = False
+        advice = "prepare them with a recipe that aligns them"
+        if apart and not self.labelled.any():
+            raise InputRefusedError(
+                f"{self.cases.folder}: wanted a case whose scans lie over one another, "
+                f"got none of {len(apart)}, such as {min(apart.values())}; {advice}"
+            )
+        if apart:
+            log.warning(
+                "%s: leaving out %d of %d cases whose scans do not lie over one "
+                "another: %s; %s",
+                *(self.cases.folder, len(apart), len(known)),
+                *(", ".join(apart.values()), advice),
+            )
 
     def read(self, index: int, /) -> UInt8[np.ndarray, "s+1 x y z"]:
         """Gives the codes of each sequence and, last, the class numbers.

@@ -1,10 +1,13 @@
 """Class numbers of raw ids, and volumes with their label maps as one array."""
 
+import logging
+
 import numpy as np
 import pytest
 
 from brainjax.data.resident import load_resident
 from brainjax.errors import InputRefusedError
+from brainjax.records.cases import Cases
 from brainjax.records.classes import UNKNOWN, make_classes
 from brainjax.records.segmentations import HeldScans, Segmentations
 
@@ -80,3 +83,35 @@ def test_a_data_set_without_label_maps_is_refused(tiny_prepared):
 
     with pytest.raises(InputRefusedError, match="wanted a scan with a label map"):
         Segmentations(open_dataset(tiny_prepared), make_classes({"brain": "any"}))
+
+
+def moved(*voxels: float) -> Cases:
+    """Two subjects' T1w and FLAIR with label maps, the FLAIR by so many voxels off."""
+    scans = held(0)
+    row = {**scans.rows[0], "session": None}
+    scans.rows = []
+    for subject, away in zip("ab", voxels, strict=True):
+        for sequence, shift in (("T1w", 0.0), ("FLAIR", 2.0 * away)):
+            affine = np.diag([2.0, 2.0, 2.0, 1.0])
+            affine[1, 3] = shift
+            named = {"subject": subject, "sequence": sequence}
+            source = f"{subject}_{sequence}.nii"
+            named |= {"source": source, "affine": affine.tolist()}
+            scans.rows.append(row | named)
+    return Cases(scans, ("T1w", "FLAIR"))
+
+
+def test_scans_of_a_case_that_lie_apart_are_left_out_by_name(caplog):
+    classes = make_classes({"lesion": "any"})
+    with caplog.at_level(logging.WARNING, logger="brainjax"):
+        assert Segmentations(moved(0.4, -0.4), classes).labelled.all()
+        assert not caplog.messages
+        found = Segmentations(moved(0.4, 0.6), classes)
+    assert found.labelled.tolist() == [True, False]
+    (line,) = caplog.messages
+    assert "leaving out 1 of 2 cases" in line
+    assert "b (b_FLAIR.nii is 0.6 voxels away from b_T1w.nii); prepare them" in line
+    assert (found.read_classes(1) == UNKNOWN).all()
+    message = r"none of 2, such as a \(a_FLAIR.nii is 1.0 voxels .* that aligns them"
+    with pytest.raises(InputRefusedError, match=message):
+        Segmentations(moved(1.0, 2.0), classes)
