@@ -14,6 +14,7 @@ from nibabel.orientations import (
 
 from brainjax.cli import main
 from brainjax.errors import InputRefusedError
+from brainjax.records import strip as module
 from brainjax.records.strip import output_names, strip
 from brainjax.volume import brain_own
 from tests.volume.pointwise import affine, brain, head, write_weights
@@ -130,6 +131,40 @@ def test_one_bad_scan_does_not_hold_up_the_others(tmp_path, capsys):
         "good_mask.nii.gz",
     ]
     assert main(words[:2] + words[3:]) == 0
+
+
+def test_an_odd_error_of_one_scan_is_listed_and_the_others_are_stripped(
+    tmp_path, monkeypatch
+):
+    def odd(path, out, name, backend, orientation):
+        if name == "odd":
+            raise ValueError("no such\n header")
+        return name
+
+    for name in ("odd", "good"):
+        (tmp_path / f"{name}.nii").touch()
+    monkeypatch.setattr(module, "strip_scan", odd)
+    told, out = [], tmp_path / "out"
+    ((path, reason),) = strip([tmp_path], out, backend="own", tell=told.append)
+    assert (Path(path).name, told) == ("odd.nii", ["good"])
+    assert reason == "ValueError: no such header"
+    with pytest.raises(InputRefusedError, match=r"odd.nii.out: wanted a folder"):
+        strip([tmp_path], tmp_path / "odd.nii" / "out", backend="own")
+
+
+def test_a_file_that_cannot_be_written_is_listed_and_none_is_left_half(
+    tmp_path, monkeypatch
+):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_atomically", full)
+    scan = write(tmp_path / "a.nii.gz", head(), affine())
+    ((_, reason),) = strip([scan], tmp_path / "out", backend="own")
+    assert reason.endswith(
+        "a_brain.nii.gz: wanted a file to write, got No space left on device"
+    )
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_back_end_that_is_none_is_refused_before_any_scan(tmp_path, own, capsys):

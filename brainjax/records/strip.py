@@ -15,7 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from brainjax.errors import InputRefusedError
+from brainjax.records.serving import describe_error
 from brainjax.records.sources import find_sources
+from brainjax.records.store import write_atomically
 from brainjax.volume.brainmask import Brain, check_backend, find_brain
 from brainjax.volume.dicom import is_dicom, read_series
 from brainjax.volume.native import FileGrid, file_grid, to_file_grid
@@ -65,17 +67,21 @@ def strip(
         tell: is called with each one as it is done.
 
     Gives path and reason of every scan that was refused. Raises InputRefusedError for
-    a back end that is unknown or not installed, and where there are no scans.
+    a back end that is unknown or not installed, where there are no scans, and where
+    the folder cannot be made.
     """
     check_backend(backend)
     paths = [source.path for source in find_sources(scans)]
-    out.mkdir(parents=True, exist_ok=True)
+    names = output_names(paths)
+    _make_folder(out)
     failures = []
-    for path, name in zip(paths, output_names(paths), strict=True):
+    for path, name in zip(paths, names, strict=True):
         try:
-            tell(strip_scan(path, out, name, backend, orientation))
-        except InputRefusedError as error:
-            failures.append((path, str(error)))
+            stripped = strip_scan(path, out, name, backend, orientation)
+        except Exception as error:  # one odd file must not hold up the others
+            failures.append((path, describe_error(error)))
+        else:
+            tell(stripped)
     return failures
 
 
@@ -157,7 +163,21 @@ def _write(path: Path, stored: _Stored, grid: FileGrid) -> None:
     order = header.endianness
     values = stored.values.astype(stored.values.dtype.newbyteorder(order))
     content = header.binaryblock + b"\0" * 4 + values.tobytes(order="F")
-    path.write_bytes(gzip.compress(content, 6, mtime=0))
+    try:
+        write_atomically(path, gzip.compress(content, 6, mtime=0))
+    except OSError as error:
+        raise InputRefusedError(
+            f"{path}: wanted a file to write, got {error.strerror}"
+        ) from None
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputRefusedError(
+            f"{out}: wanted a folder to write in, got {error.strerror}"
+        ) from None
 
 
 def _header(grid: FileGrid) -> nib.Nifti1Header:
