@@ -14,6 +14,7 @@ from brainjax.infer.program import Program, make_program, structures_of
 from brainjax.infer.scans import Prepared, check_recipe, list_scans, prepare_scans
 from brainjax.infer.together import choose_scans
 from brainjax.records.cases import SAME_GRID, voxels_apart
+from brainjax.records.serving import describe_error
 from brainjax.records.sources import Source, name_stem
 from brainjax.train.restore import Run, load_run
 from brainjax.volume.canonical import Canonical
@@ -121,9 +122,11 @@ class Segment:
                 itertools.chain([first.result()], prepared)
             ):
                 try:
-                    yield self._outline(self.program, case, volumes, names[case])
-                except InputRefusedError as error:
-                    self.failures.append((case[0].path, str(error)))
+                    found = self._outline(self.program, case, volumes, names[case])
+                except Exception as error:  # must not lose the others' answers
+                    self.failures.append((case[0].path, describe_error(error)))
+                else:
+                    yield found
 
     def _whole(
         self, prepared: Iterator[Prepared]

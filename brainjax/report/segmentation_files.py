@@ -4,7 +4,8 @@ Label maps lie over their scan voxel by voxel: same shape, affine and orientatio
 """
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
 
-from brainjax.errors import InputRefusedError
+from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.infer.segment import Outlined, Segment
 from brainjax.infer.table import Columns, write_table
+from brainjax.records.serving import describe_error
 from brainjax.records.store import write_atomically
 from brainjax.volume.dicom import is_dicom
 from brainjax.volume.native import FileGrid
@@ -70,29 +72,34 @@ def write_answers(
         source: a DICOM series on the grid of the scans, for DICOM formats where the
             scans are NIfTI files.
 
+    What fails for a scan is listed, and the rest of it is written: its volume always
+    is, with empty cells where its shape has no answer.
+
     Raises:
       InputRefusedError: the folder cannot be written, or DICOM formats without a
         series, or a series for several scans.
       MissingExtraError: a package that a format takes is not installed.
     """
-    as_dicom = bool(set(formats) & set(DICOM))
-    if as_dicom:
+    with_shapes = shape or "dicomsr" in formats
+    _check_extras(formats, with_shapes)
+    if set(formats) & set(DICOM):
         _check_source(answers, source)
     _make_folder(out)
     facts = _facts(answers)
     rows: list[dict[str, Any]] = []
     failures: Failures = []
     for answer in answers:
-        try:
-            if "nifti" in formats:
-                write_nifti(answer, out, facts=facts)
-            shapes = _shapes(answer) if shape or "dicomsr" in formats else None
-            if as_dicom:
-                _write_dicom(answer, out, formats, source, facts, shapes)
-        except InputRefusedError as error:
-            failures.append((answer.source.path, str(error)))
-            continue
-        rows += volume_rows(answer, facts, shapes if shape else None)
+        reasons: list[str] = []
+        if "nifti" in formats:
+            _attempt(reasons, write_nifti, answer, out, facts=facts)
+        shapes = _attempt(reasons, _shapes, answer) if with_shapes else None
+        words = [w for w in formats if w in DICOM and (w != "dicomsr" or shapes)]
+        if words:
+            _attempt(reasons, _write_dicom, answer, out, words, source, facts, shapes)
+        cells = (shapes or _no_shapes(answer)) if shape else None
+        rows += volume_rows(answer, facts, cells)
+        if reasons:
+            failures.append((answer.source.path, "; ".join(dict.fromkeys(reasons))))
     if "nifti" in formats:
         _write(out / NAMES, name_table(answers.names).encode())
     if "csv" in formats:
@@ -194,6 +201,25 @@ def _shapes(answer: Outlined) -> dict[str, Any]:
     }
 
 
+def _no_shapes(answer: Outlined) -> dict[str, Any]:
+    """Gives empty cells for every structure, so that its volume has a row."""
+    from brainjax.evaluate.shape import SHAPE_FEATURES, Shape
+
+    empty = Shape(float("nan"), dict.fromkeys(SHAPE_FEATURES))
+    return dict.fromkeys(answer.names, empty)
+
+
+def _attempt(
+    reasons: list[str], work: Callable[..., Any], *args: Any, **words: Any
+) -> Any:
+    """Gives what `work` gives; None where it fails, with the reason in `reasons`."""
+    try:
+        return work(*args, **words)
+    except Exception as error:  # one odd scan must not lose the others' volumes
+        reasons.append(describe_error(error))
+    return None
+
+
 def _columns(rows: Iterable[dict[str, Any]]) -> Columns:
     rows = list(rows)
     return {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
@@ -209,7 +235,7 @@ def _facts(answers: Segment) -> dict[str, str]:
 def _write_dicom(
     answer: Outlined,
     out: Path,
-    formats: Sequence[str],
+    words: Sequence[str],
     source: str | None,
     facts: dict[str, str],
     shapes: dict[str, Any] | None,
@@ -223,10 +249,18 @@ def _write_dicom(
         answer.grid.affine,
         answer.names,
         source or answer.source.path,
-        [word for word in formats if word in DICOM],
+        words,
         facts,
         shapes=shapes,
     )
+
+
+def _check_extras(formats: Sequence[str], with_shapes: bool) -> None:
+    """Refuses what a missing package would, before anything is computed."""
+    needed = {"mirp": with_shapes, "highdicom": bool(set(formats) & set(DICOM))}
+    for package, is_needed in needed.items():
+        if is_needed and find_spec(package) is None:
+            raise MissingExtraError(package, "segmentation")
 
 
 def _check_source(answers: Segment, source: str | None) -> None:

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from brainjax.cli import main
-from brainjax.errors import InputRefusedError
+from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.infer import segment as module
-from brainjax.infer.segment import Segment, name_cases
+from brainjax.infer.scans import Prepared
+from brainjax.infer.segment import Outlined, Segment, name_cases
 from brainjax.records.sources import Source
+from brainjax.report import segmentation_files as files
 from brainjax.report.segmentation_files import check_formats, write_answers
 from brainjax.tasks import Segmentation
+from brainjax.volume.native import FileGrid
 from brainjax.volume.recipe import RECIPES, make_recipe
 from tests.infer.segmenting import bright_run, draw, make_run
 from tests.volume.scans import affine, body, write
@@ -207,6 +210,89 @@ def test_what_no_series_is_named_for_is_refused_before_the_work(run, tmp_path):
     with pytest.raises(InputRefusedError, match="wanted some of nifti"):
         check_formats("nifti,jpeg")
     assert check_formats("csv, nifti") == ("csv", "nifti")
+
+
+class Answers:
+    """Answers that nothing computed, of scans called so."""
+
+    def __init__(self, run, *names: str, matrix=None):
+        grid = FileGrid((4, 4, 4), np.eye(4) if matrix is None else matrix, None)
+        labels = np.ones((4, 4, 4), np.uint8)
+        self.run, self.names, self.cases = run, ("a", "b"), ()
+        self.answers = [
+            Outlined(Source(name), (Source(name),), name, grid, labels, self.names, ())
+            for name in names
+        ]
+
+    def __iter__(self):
+        return iter(self.answers)
+
+
+def test_one_odd_scan_leaves_the_tables_and_all_volumes(run, tmp_path, monkeypatch):
+    def odd(answer, out, *, facts):
+        if answer.name == "odd":
+            raise ValueError("no such\n header")
+
+    monkeypatch.setattr(files, "write_nifti", odd)
+    answers: Any = Answers(run, "one", "odd", "two")
+    failures = write_answers(answers, tmp_path)
+    assert failures == [("odd", "ValueError: no such header")]
+    assert [row["source"] for row in rows_of(tmp_path)][::2] == ["one", "odd", "two"]
+    assert (tmp_path / "labels.tsv").is_file()
+
+
+def test_volumes_of_a_sheared_grid_are_told_without_a_shape(run, tmp_path):
+    pytest.importorskip("mirp")
+    matrix = np.eye(4)
+    matrix[0, 1] = 0.5
+    answers: Any = Answers(run, "one", matrix=matrix)
+    ((path, reason),) = write_answers(answers, tmp_path, shape=True)
+    assert path == "one"
+    assert "got a sheared affine" in reason
+    one, other = rows_of(tmp_path)
+    assert (one["volume_ml"], other["volume_ml"]) == ("0.064", "0.0")
+    assert one["sphericity"] == other["sphericity"] == ""
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("mirp", {"shape": True}),
+        ("mirp", {"formats": ("dicomsr",)}),
+        ("highdicom", {"formats": ("nifti", "dicomseg")}),
+    ],
+)
+def test_a_missing_package_is_told_before_the_work(
+    package, words, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "find_spec", lambda name: None if name == package else 1)
+    answers: Any = Answers(run, "one")
+    monkeypatch.setattr(answers, "answers", None)  # would fail if they were asked for
+    with pytest.raises(MissingExtraError, match=rf"{package} .* 'brainjax\[segm"):
+        write_answers(answers, tmp_path / "out", **words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_odd_error_of_one_case_is_listed_and_the_others_are_answered(
+    run, tmp_path, monkeypatch
+):
+    def odd(answers, program, case, volumes, name):
+        if name == "odd":
+            raise ValueError("no such\n header")
+        return name
+
+    def prepared(sources, recipe, **words):
+        return (Prepared(source, None, "", "a volume") for source in sources)
+
+    monkeypatch.setattr(Segment, "_outline", odd)
+    monkeypatch.setattr(module, "make_program", lambda run, **words: None)
+    monkeypatch.setattr(module, "prepare_scans", prepared)
+    for name in ("odd", "good"):
+        (tmp_path / f"{name}.nii").touch()
+    answers = Segment(run, [str(tmp_path)])
+    assert list(answers) == ["good"]
+    odd_path = str(tmp_path / "odd.nii")
+    assert answers.failures == [(odd_path, "ValueError: no such header")]
 
 
 def test_the_command_line_writes_and_lists_what_it_refused(
