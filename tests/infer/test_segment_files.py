@@ -281,8 +281,10 @@ def test_an_odd_error_of_one_case_is_listed_and_the_others_are_answered(
             raise ValueError("no such\n header")
         return name
 
+    volume: Any = "a volume"
+
     def prepared(sources, recipe, **words):
-        return (Prepared(source, None, "", "a volume") for source in sources)
+        return (Prepared(source, None, "", volume) for source in sources)
 
     monkeypatch.setattr(Segment, "_outline", odd)
     monkeypatch.setattr(module, "make_program", lambda run, **words: None)
