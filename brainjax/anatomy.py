@@ -4,6 +4,8 @@ A volume is `[x, y, z]` in RAS+: x grows to the subject's right, y to the front,
 the top. Axes are named by anatomy, never by number.
 """
 
+import re
+
 AXES = {"left_right": 0, "posterior_anterior": 1, "inferior_superior": 2}
 """Array axis of a RAS+ volume, by its anatomical name."""
 
@@ -25,6 +27,8 @@ _SEQUENCE_ALIASES = {
     "t1post": "T1CE",
     "t1postcontrast": "T1CE",
 }
+
+SIDES = ("left", "right")
 
 UNITS = {
     "age": "years",
@@ -50,3 +54,18 @@ def sequence_name(word: str) -> str | None:
     'T1CE'
     """
     return _SEQUENCE_ALIASES.get(word.lower())
+
+
+def split_side(name: str) -> tuple[str, str]:
+    """Gives the side that a structure's name states, "" for none, and its other words.
+
+    >>> split_side("Left-Hippocampus")
+    ('left', 'hippocampus')
+    >>> split_side("white_matter_right")
+    ('right', 'white_matter')
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    sides = [word for word in words if word in SIDES]
+    if len(sides) != 1:
+        return "", "_".join(words)
+    return sides[0], "_".join(word for word in words if word not in SIDES)

@@ -109,14 +109,19 @@ def make_program(
       memory_bytes: that it may take; a share of what is free where None.
 
     Raises:
-      InputRefusedError: no segmentation run, flips of scans whose axes are as stored,
-        or nothing fits.
+      InputRefusedError: no segmentation run, flips of scans whose axes are as stored or
+        of a structure that has no other side, or nothing fits.
     """
     structures = structures_of(run)
     if flips and isinstance(run.recipe, ExactRecipe):
         raise InputRefusedError(
             f"--flips: wanted a recipe whose first axis is left to right, got "
             f"{run.recipe.name} of {run.folder}"
+        )
+    if flips and isinstance(run.task, Segmentation) and run.task.one_sided():
+        raise InputRefusedError(
+            f"--flips: wanted both sides of {run.task.one_sided()[0]} among the "
+            f"structures, got one, of {run.folder}"
         )
     bound = free_bytes() if memory_bytes is None else memory_bytes
     field, least = run.recipe.shape, None

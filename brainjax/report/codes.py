@@ -6,8 +6,9 @@ private code that holds the name, and `Structure.standard` says so.
 """
 
 import hashlib
-import re
 from typing import NamedTuple
+
+from brainjax.anatomy import split_side
 
 
 class Code(NamedTuple):
@@ -166,14 +167,12 @@ def structure_of(name: str) -> Structure:
     >>> structure_of("Left Hippocampus").kind.meaning
     'Hippocampus'
     """
-    words = re.sub(r"[^a-z0-9]+", " ", name.lower()).split()
-    words = [{"gray": "grey", "tumor": "tumour"}.get(word, word) for word in words]
-    sides = [word for word in words if word in SIDES]
-    plain = "_".join(word for word in words if word not in SIDES)
+    side, rest = split_side(name)
+    words = [{"gray": "grey", "tumor": "tumour"}.get(w, w) for w in rest.split("_")]
+    plain = "_".join(words)
     plain = _SAME.get(plain, plain)
-    if plain in STRUCTURES and len(sides) <= 1:
-        side = SIDES[sides[0]] if sides else None
-        return STRUCTURES[plain]._replace(side=side)
+    if plain in STRUCTURES:
+        return STRUCTURES[plain]._replace(side=SIDES[side] if side else None)
     return Structure(ANATOMY, _private(name), standard=False)
 
 

@@ -1,6 +1,6 @@
 """Segmentation: which structures every voxel belongs to, out of maps of raw ids."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -10,19 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
+from brainjax.anatomy import split_side
 from brainjax.errors import InputRefusedError
 from brainjax.losses.segmentation import SEGMENTATION_LOSSES, deep_supervised
-from brainjax.records.classes import ANY, UNKNOWN, Classes
-from brainjax.tasks.labels import chosen
+from brainjax.records.classes import UNKNOWN, Classes
+from brainjax.tasks.labels import chosen, is_number
 from brainjax.tasks.partition import Ids, Partition, partition
-from brainjax.tasks.stored import Labels, listed
+from brainjax.tasks.stored import Labels
+from brainjax.tasks.structures import Named, read_ids, read_named
 
 SMOOTHED = ("dice_ce", "dice_ce_boundary")
 """Losses that can spread a share of a label over all classes."""
-SIDES = ("left_", "right_")
-
-Named = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Raw ids by name."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +71,22 @@ class Segmentation:
         tissues: likewise.
 
         Raises:
-          InputRefusedError: no class, an id that is none, an id of two classes where
-            they do not overlap, too many parts, another loss, a smoothing not in 0..1.
+          InputRefusedError: no class, a name or an id that is none, an id of two
+            classes where they do not overlap, too many parts, another loss, a smoothing
+            not in 0..1.
         """
         chosen("target of task 'segmentation'", target, (cls.target,))
         chosen("loss of task 'segmentation'", loss, SEGMENTATION_LOSSES)
-        named, tissues = dict(classes), dict(tissues)
+        named = read_named("task.classes", classes)
         if not named:
             raise InputRefusedError("task.classes: wanted names with raw ids, got none")
-        most = 1 if loss in SMOOTHED else 0
-        if not 0 <= smoothing <= most or smoothing == 1:
-            wanted = "0 to under 1" if most else f"0 with loss {loss}"
-            raise InputRefusedError(f"task.smoothing: wanted {wanted}, got {smoothing}")
+        _check_smoothing(smoothing, loss)
         made = cls(
             tuple(named),
-            tuple(map(_ids, named.values())),
+            tuple(named.values()),
             overlapping=bool(overlapping),
-            ignore=tuple(listed(ignore)),
-            tissues=tuple((name, _ids(ids)) for name, ids in tissues.items()),
+            ignore=read_ids("task.ignore", ignore),
+            tissues=tuple(read_named("task.tissues", tissues).items()),
             penalty=loss,
             smoothing=float(smoothing),
             weight=weight,
@@ -199,12 +195,20 @@ class Segmentation:
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Gives the structures (from 0) that are one another's on the other side."""
-        names = list(self.classes)
-        left, right = SIDES
+        sided = {split_side(name): i for i, name in enumerate(self.classes)}
         return tuple(
-            (i, names.index(right + name.removeprefix(left)))
-            for i, name in enumerate(names)
-            if name.startswith(left) and right + name.removeprefix(left) in names
+            (number, sided["right", rest])
+            for (side, rest), number in sided.items()
+            if side == "left" and ("right", rest) in sided
+        )
+
+    def one_sided(self) -> tuple[str, ...]:
+        """Gives the structures of one side whose other side is none: no mirror fits."""
+        paired = {number for pair in self.pairs() for number in pair}
+        return tuple(
+            name
+            for number, name in enumerate(self.classes)
+            if split_side(name)[0] and number not in paired
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -230,9 +234,12 @@ class Segmentation:
         return cls.make(**words)
 
 
-def _ids(given: Any) -> Ids:
-    """Gives the ids of a config as they are hashed and written as JSON."""
-    return given if given == ANY else tuple(listed(given))
+def _check_smoothing(smoothing: Any, loss: str) -> None:
+    smoothed = loss in SMOOTHED
+    known = is_number(smoothing) and 0 <= smoothing <= smoothed and smoothing != 1
+    if not known:
+        wanted = "0 to under 1" if smoothed else f"0 with loss {loss}"
+        raise InputRefusedError(f"task.smoothing: wanted {wanted}, got {smoothing!r}")
 
 
 def _as_json(ids: Ids) -> list[int] | str:

@@ -59,6 +59,20 @@ def test_a_mirror_swaps_left_and_right_and_nothing_else():
     assert task.pairs() == ((0, 1),)
 
 
+@pytest.mark.parametrize(
+    ("names", "pairs", "alone"),
+    [
+        (("Left-Hippocampus", "Right-Hippocampus"), ((0, 1),), ()),
+        (("stem", "thalamus_right", "thalamus_left"), ((2, 1),), ()),
+        (("left_a", "b"), (), ("left_a",)),
+        (("left_right_border", "b"), (), ()),
+    ],
+)
+def test_sides_are_told_however_a_name_says_them(names, pairs, alone):
+    task = make(classes=[(name, (n,)) for n, name in enumerate(names, 1)])
+    assert (task.pairs(), task.one_sided()) == (pairs, alone)
+
+
 def test_a_mirrored_combination_that_no_id_has_gets_a_part():
     classes = {"left_a": (3,), "right_a": (5,), "all": (3, 4, 5, 6), "b": (3,)}
     found = make(classes=classes, overlapping=True).partition
@@ -82,6 +96,14 @@ def test_a_mirrored_combination_that_no_id_has_gets_a_part():
         ),
         ({"classes": SIDES, "target": "age"}, "wanted one of label_map, got 'age'"),
         ({"clases": SIDES}, "did you mean 'classes'"),
+        ({"classes": "brain"}, "wanted names with raw ids, got 'brain'"),
+        ({"classes": [("a", (1,)), ("a", (2,))]}, "wanted a once, got it twice"),
+        ({"classes": {"../a": (1,)}}, "wanted names of letters"),
+        ({"classes": {"mean": (1,)}}, "not 'mean', got 'mean'"),
+        ({"classes": {"a": (4.7,)}}, r"task.classes.a: wanted ids .* got 4.7"),
+        ({"classes": {"a": None}}, "wanted ids .* got None"),
+        ({"classes": {"a": "all"}}, "or 'any', got 'all'"),
+        ({"classes": SIDES, "ignore": "any"}, "task.ignore: wanted ids"),
     ],
 )
 def test_refused_settings(words, wanted):
