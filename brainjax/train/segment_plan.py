@@ -14,6 +14,8 @@ from brainjax.augment.labels import (
 from brainjax.augment.synthesis import make_synthesis
 from brainjax.configuration import Config, choose, construct, need, to_dict
 from brainjax.errors import InputRefusedError
+from brainjax.models.encoded import triple
+from brainjax.models.segmenters import settings_of
 from brainjax.optim import make_optimizer
 from brainjax.parallel import make_mesh
 from brainjax.records.cases import open_cases
@@ -35,6 +37,9 @@ from brainjax.train.state import Blueprint, State, make_blueprint
 
 MODES = ("whole", "frozen")
 WEIGHTS = ("pretrained", "random")
+MOST_UNPAINTED = 0.5
+"""Share of a scan's labelled voxels that may have no tissue where tissues are painted:
+more, and the tissues are of another numbering."""
 
 
 class SegmentPlan(NamedTuple):
@@ -80,7 +85,7 @@ def plan_segmenting(config: Config) -> SegmentPlan:
     dataset = Segmentations(cases, task.numbering())
     like = _find_run(config, dataset)
     donor = like if config.weights == "pretrained" else None
-    view = tuple(config.view) or (like.view if like else dataset.shape)
+    view = _view(config.view) or (like.view if like else dataset.shape)
     split, values = _split(config, dataset, task, selection)
     if donor is not None:
         tested = name_subjects(dataset, split.test)
@@ -89,6 +94,11 @@ def plan_segmenting(config: Config) -> SegmentPlan:
     if like is not None and like.kind == "segment":
         words = like.network["segmenter"]
     elif like is not None:
+        if "encoder" not in settings_of(words["name"]):
+            raise InputRefusedError(
+                f"config.segmenter.name: wanted one with an encoder for that of "
+                f"{config.init}, such as unetr, got {words['name']!r}"
+            )
         words["encoder"] = {**like.network["encoder"], "shape": list(view)}
     network = {
         "segmenter": {**words, "shape": list(view)},
@@ -96,9 +106,11 @@ def plan_segmenting(config: Config) -> SegmentPlan:
         "frozen": config.mode == "frozen",
         "sequences": list(selection.sequences),
     }
+    augmentation = plan_augmentation(config, task, view)
+    _check_tissues(dataset, split, task, augmentation)
     return SegmentPlan(
         *(dataset, task, split, values, selection, network, view, donor),
-        augmentation=plan_augmentation(config, task, view),
+        augmentation=augmentation,
         ema=float(config.ema),
     )
 
@@ -125,7 +137,7 @@ def _split(
     config: Config, dataset: Segmentations, task: Segmentation, selection: Selection
 ) -> tuple[Split, Sequence[Any]]:
     """Gives the labelled scans by part, and the weight of every scan."""
-    for key in ("train_per_class", "balance"):
+    for key in ("train_per_class", "balance", "balance_after"):
         if getattr(selection, key):
             raise InputRefusedError(
                 f"config.data.{key}: wanted none for a segmentation, got "
@@ -150,7 +162,8 @@ def plan_augmentation(
     """Gives the augmentation of a config, contrasts made up among it.
 
     Raises:
-      InputRefusedError: an unknown strength, or families that are not the tissues.
+      InputRefusedError: an unknown strength, families that are not the tissues, or
+        mirror images of a structure that has no other side.
     """
     contrasts = None
     if config.synthesis:
@@ -160,18 +173,56 @@ def plan_augmentation(
                 f"config.synthesis.families: wanted one for each of the "
                 f"{len(task.tissues)} of config.task.tissues, got {contrasts.tissues}"
             )
-    return construct(
+    made = construct(
         "augment",
         make_label_augmentation,
         view=view,
         contrasts=contrasts,
         **config.augment,
     )
+    if made.base.flip and task.one_sided():
+        raise InputRefusedError(
+            f"config.augment.flip: wanted 0 where {task.one_sided()[0]} has no other "
+            f"side among the classes, got {made.base.flip}"
+        )
+    return made
+
+
+def _view(given: Any) -> tuple[int, int, int] | None:
+    """Gives the view of a config; None where it states none."""
+    sizes = (given,) if isinstance(given, int) else tuple(given)
+    return triple(sizes[0] if len(sizes) == 1 else sizes, "view") if sizes else None
+
+
+def _check_tissues(
+    dataset: Segmentations,
+    split: Split,
+    task: Segmentation,
+    augmentation: LabelledAugmentation,
+) -> None:
+    """Refuses tissues of another numbering than the label maps', by the first scan."""
+    if augmentation.contrasts is None:
+        return
+    index = int(split.train[0])
+    counts = np.bincount(dataset.read(index)[-1].ravel(), minlength=256)
+    members = task.partition.regions.any(1)
+    counts = counts[: len(members)] * members
+    share = counts[task.partition.tissues == 0].sum() / max(counts.sum(), 1)
+    if share > MOST_UNPAINTED:
+        raise InputRefusedError(
+            f"config.task.tissues: wanted the ids of {dataset.rows[index]['source']}, "
+            f"got none for {share:.0%} of its labelled voxels"
+        )
 
 
 def plan_blueprint(config: Config, plan: SegmentPlan) -> Blueprint:
     """Plans the state of a segmentation run, without allocating it."""
-    words = {**config.optimizer, "frozen": []}
+    words = {"frozen": [], **config.optimizer}
+    if words["frozen"]:
+        raise InputRefusedError(
+            "config.optimizer.frozen: wanted none for a segmentation (config.mode "
+            f"holds the encoder still), got {list(words['frozen'])}"
+        )
     if config.mode == "frozen":
         words["frozen"] = [ENCODER]
         words.pop("layer_decay", None)  # of an encoder that stands still, none

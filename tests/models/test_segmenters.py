@@ -216,6 +216,8 @@ BAD = [
     ),
     ("segresnet", {"encoder": {"channels": 2}}, "channels 1, got 2"),
     ("segresnet", {"encoder": {"blocks": (1,)}}, "2 levels or more, got 1"),
+    ("unetr", {"widths": (8,)}, "segmenter unetr: there is no setting widths; did you"),
+    ("unet", {"widths": 8}, "segmenter unet: widths: wanted several numbers, got 8"),
 ]
 
 

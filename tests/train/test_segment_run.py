@@ -2,7 +2,7 @@
 
 import json
 import signal
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import chex
@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from brainjax.augment.labels import make_label_augmentation
 from brainjax.configuration import load_config
@@ -105,7 +106,9 @@ def small_network(monkeypatch):
     from brainjax.models.unet import WholeUNet
 
     words = {"widths": (8, 8, 8), "blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
-    monkeypatch.setitem(segmenters.SEGMENTERS, "unet", partial(WholeUNet, **words))
+    small = partialmethod(WholeUNet.__init__, **words)
+    kind = type("SmallUNet", (WholeUNet,), {"__init__": small})
+    monkeypatch.setitem(segmenters.SEGMENTERS, "unet", kind)
 
 
 def lines_of(run: Path, key: str) -> list[float]:
@@ -214,6 +217,7 @@ def test_a_run_begins_with_the_whole_network_of_another(labelled, tmp_path):
         ("--config.data.sequences=T1w,T2w", "wanted scans of sequence T2w"),
         ("--config.task.classes.core=", "class core: wanted ids"),
         ("--config.data.train_subjects=99", "wanted 99, the split has"),
+        ("--config.view=0", "view: wanted one or three positive, got 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(labelled, tmp_path, override, wanted):
@@ -226,6 +230,33 @@ def test_scans_without_label_maps_are_refused(tiny_prepared):
     words = "--config.data.sequences=T1w", "--config.data.sequence_dropout=0"
     with pytest.raises(InputRefusedError, match="wanted a scan with a label map"):
         plan_segmenting(tiny(tiny_prepared, *words))
+
+
+def test_mirror_images_want_both_sides(labelled):
+    config = tiny(labelled).unlock()
+    config.task.classes = ConfigDict({"left_core": (9,), "rim": (10,)})
+    with pytest.raises(InputRefusedError, match=r"flip: .*left_core has no other side"):
+        plan_segmenting(config)
+    config.augment.flip = 0.0
+    assert plan_segmenting(config).task.one_sided() == ("left_core",)
+
+
+def test_tissues_of_another_numbering_are_refused(labelled):
+    config = tiny(labelled).unlock()
+    config.task.tissues = (("white", (81,)), ("core", (10,)))
+    config.synthesis = ConfigDict({"probability": 0.5, "families": (1, 0)})
+    plan_segmenting(config)
+    config.task.tissues = (("white", (81,)), ("cortex", (100,)))
+    with pytest.raises(InputRefusedError, match="got none for 100% of its labelled"):
+        plan_segmenting(config)
+
+
+def test_a_frozen_part_of_the_optimizer_is_refused(labelled):
+    config = tiny(labelled).unlock()
+    config.optimizer.frozen = ("segmenter/stem",)
+    plan = plan_segmenting(config)
+    with pytest.raises(InputRefusedError, match="frozen: wanted none for a segmenta"):
+        plan_blueprint(config, plan)
 
 
 def test_families_must_be_those_of_the_tissues(labelled):
