@@ -127,9 +127,12 @@ class LabelledAugmentation:
             view = View(*resample(codes, matrix, offset, self.view))
             changed = self._change(view, tissues, draws, contrast)
             if (np.array(self.view) >= codes.shape).all():
-                return normalise(changed)
-            whole = level_of(View(*resize(codes, codes.shape)))
-            return normalise_crop(changed, level_of(view), whole)
+                scored = normalise(changed)
+            else:
+                whole = level_of(View(*resize(codes, codes.shape)))
+                scored = normalise_crop(changed, level_of(view), whole)
+            # A contrast made up is painted by the labels, scan or no scan.
+            return jnp.where((codes > 0).any(), scored, 0)
 
         # One after another: a program for one sequence does for all.
         views = jax.lax.map(see, (volumes[:-1], drawn.draws, drawn.contrast))

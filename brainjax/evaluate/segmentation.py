@@ -141,8 +141,8 @@ def structure_mask(
     column = np.zeros(max(unknown + 1, len(members)), bool)
     column[: len(members)] = members[:, structure]
     column[unknown] = False
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= len(column):
+    low, high = int(labels.min()), int(np.where(labels == unknown, 0, labels).max())
+    if low < 0 or high >= len(members):
         raise InputRefusedError(
             f"score: wanted class numbers of 0 to {len(members) - 1}, got {low} to "
             f"{high}"

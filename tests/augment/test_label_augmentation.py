@@ -174,6 +174,16 @@ def test_contrasts_are_made_up_of_tissues_and_labels_stay_true():
     np.testing.assert_array_equal(views, again)
 
 
+def test_a_missing_sequence_stays_missing_where_contrasts_are_made_up():
+    volume = case(2)
+    volume[1] = 0
+    contrasts = make_synthesis(families=(0, 1), probability=1.0, painted=1.0)
+    augmentation = make_label_augmentation(view=SHAPE, contrasts=contrasts, **STILL)
+    views, _ = views_of(augmentation, volume[None])
+    assert views[..., 0].any()
+    assert not views[..., 1].any()
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [

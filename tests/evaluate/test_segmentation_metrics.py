@@ -122,7 +122,9 @@ def test_class_numbers_sum_to_regions_and_unknown_never_counts():
     got = score_scan(blurred, wrong, names, AFFINE, members=members)
     assert got["whole"].dice == 1
     with pytest.raises(InputRefusedError, match="0 to 1, got 0 to 300"):
-        score_scan(labels, labels * np.uint16(100), ("a",), AFFINE)
+        score_scan(labels % 2, labels * np.uint16(100), ("a",), AFFINE)
+    with pytest.raises(InputRefusedError, match="0 to 1, got 0 to 3"):
+        score_scan(labels, labels, ("a",), AFFINE)
 
 
 def test_a_table_is_enough_to_compute_everything_again(tmp_path):
