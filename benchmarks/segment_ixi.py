@@ -54,17 +54,21 @@ def main() -> None:
             if name != UNET:
                 words.append(f"--config.init={encoder}")
             run = options.work / f"{name.replace(' ', '_')}_{count or 'all'}"
-            scores[name, count], facts_of_run = train(run, words)
+            scores[name, count], facts_of_run = train(run, words, options.feature_size)
             runs.append({"row": name, "train_subjects": count, **facts_of_run})
             show(scores, options)
-    report = {**facts(), "steps": options.steps, "runs": runs, "rows": tables(scores)}
+    sizes = {"steps": options.steps, "feature_size": options.feature_size}
+    report = {**facts(), **sizes, "runs": runs, "rows": tables(scores)}
     write(report, options.work / "segment_ixi.json")
 
 
-def train(run: Path, words: list[str]) -> tuple[list[Row], Report]:
+def train(run: Path, words: list[str], feature_size: int) -> tuple[list[Row], Report]:
     """Trains and scores a run, unless that is done; gives its rows, and its cost."""
     if not (run / "summary.json").exists():
-        finetune(load_config(CONFIGS / "segment_ixi.py", words), run)
+        config = load_config(CONFIGS / "segment_ixi.py", words).unlock()
+        if config.segmenter.name == "unetr":
+            config.segmenter.feature_size = feature_size
+        finetune(config.lock(), run)
     if not (run / "structures.csv").exists():
         evaluate_run(run)
     found = read_json(run / "summary.json")
@@ -153,6 +157,7 @@ def parse() -> argparse.Namespace:
     add("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     add("--counts", nargs="+", type=int, default=[5, 20, 0], help="0: all")
     add("--steps", type=int, default=2000)
+    add("--feature-size", type=int, default=32, help="of the ViT's decoder")
     add("--pretrain-steps", type=int, default=1000)
     add("--pretrain-batch", type=int, default=32)
     return parser.parse_args()

@@ -52,7 +52,7 @@ def choose_scans(
     ]
     if left:
         log.warning(
-            "predict: leaving out %d scans beside one %s of their session",
+            "leaving out %d scans beside one %s of their session",
             *(len(left), " and one ".join(sequences)),
         )
     return [source for source in sources if source in chosen], failures

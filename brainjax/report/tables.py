@@ -29,14 +29,13 @@ def describe_run(run: Run) -> str:
     summary = run.summary
     encoder = (run.config.get("encoder") or {}).get("name")
     words = [f"{encoder} encoder" if encoder else "encoder"]
-    if run.kind == "finetune":
+    if run.kind != "pretrain":
+        what = run.target or "fine-tuned"
+        if run.kind == "segment":
+            what = f"outlines {', '.join(structures(run)) or 'structures'}"
         frozen = summary.get("encoder_mode", run.config.get("mode")) == "frozen"
         start = "from scratch" if run.init == "scratch" else f"from {run.init}"
-        words = [f"{run.target or 'fine-tuned'}, {start}{', frozen' if frozen else ''}"]
-    if run.kind == "segment":
-        start = "from scratch" if run.init == "scratch" else f"from {run.init}"
-        names = ", ".join(structures(run)) or "structures"
-        words = [f"outlines {names}, {start}"]
+        words = [f"{what}, {start}{', frozen' if frozen else ''}"]
     if "parameters" in summary:
         words.append(f"{number(summary['parameters']) / 1e6:.2f} million parameters")
     if "train_scans" in summary:
@@ -255,7 +254,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     summary, config, evaluation = run.summary, run.config, run.evaluation
     return {
         "kind": run.kind,
-        "started from": run.init if run.kind == "finetune" else None,
+        "started from": None if run.kind == "pretrain" else run.init,
         "seed": config.get("seed"),
         "split seed": (config.get("split") or {}).get("seed"),
         "data": (config.get("data") or {}).get("path"),
