@@ -3,6 +3,18 @@
 Data:     brainjax prepare IXI --label-maps dlmuse --recipe raw_head --spacing 2
           --fov-mm 192 224 192 --out data
 Run:      brainjax finetune --config configs/brain_mask.py --workdir RUN
+Then:     twice more, with --config.weights=pretrained and --config.init= the run before
+          - --config.train.steps=1800 --config.optimizer.peak=1e-3
+            --config.synthesis.probability=0.5 --config.augment.noise=0.05
+            --config.augment.bias=0.3 --config.augment.blur=1.0
+          - --config.train.steps=600 --config.optimizer.peak=7e-4
+            --config.synthesis.probability=0.35 --config.augment.noise=0.03
+            --config.augment.bias=0.3 --config.augment.blur=0.7
+            --config.augment.rotate=15 --config.augment.scale=0.1
+            --config.augment.stretch=0.05
+Ships:    brainjax export RUN --to brain_mask --out brainjax/volume/weights
+Cost:     4,400 steps x 1.15 s = 85 minutes on two cores
+Expected: Dice 0.971 on 29 held-out IXI heads; 0.955 and 0.968 after the first two
 """
 
 from ml_collections import ConfigDict

@@ -111,7 +111,7 @@ def test_a_head_fills_the_template(laid):
     assert (codes.shape, codes.dtype) == ((48, 48, 48), np.uint8)
     assert provenance["space"] == "ICBM152"
     assert provenance["recipe"] == recipe().hash
-    assert provenance["mask"] == laid.kept.facts["mask"] == "template"
+    assert provenance["mask"] == laid.kept.facts["mask"] == "own"
     assert laid.kept.facts["overlap"] > 0.9
     assert laid.kept.facts["doubts"] == []
     assert dice(codes > 0, template_on(affine, codes.shape)) > 0.9
@@ -147,9 +147,9 @@ def test_a_head_moved_on_a_sheared_grid_gives_nearly_the_same(head, laid, tmp_pa
     ("words", "mask", "space"),
     [
         ({"mask": "head"}, "head", "ICBM152"),
-        ({"registration": "none"}, "template", "scan"),
+        ({"registration": "none"}, "own", "scan"),
         ({"registration": "none", "mask": "head"}, "head", "scan"),
-        ({"session": False}, "template", "ICBM152"),
+        ({"session": False}, "own", "ICBM152"),
     ],
 )
 def test_every_step_can_be_left_out(head, laid, words, mask, space):
