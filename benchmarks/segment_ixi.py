@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from common import Report, facts, table, write
+from ml_collections import ConfigDict
 
 from brainjax.configuration import load_config
 from brainjax.evaluate.metrics import Metric, paired_difference
@@ -65,10 +66,13 @@ def main() -> None:
 def train(run: Path, words: list[str], feature_size: int) -> tuple[list[Row], Report]:
     """Trains and scores a run, unless that is done; gives its rows, and its cost."""
     if not (run / "summary.json").exists():
-        config = load_config(CONFIGS / "segment_ixi.py", words).unlock()
-        if config.segmenter.name == "unetr":
-            config.segmenter.feature_size = feature_size
-        finetune(config.lock(), run)
+        config = load_config(CONFIGS / "segment_ixi.py", words)
+        with config.unlocked():
+            if "--config.segmenter.name=unetr" in words:
+                config.segmenter = ConfigDict(
+                    {"name": "unetr", "feature_size": feature_size}
+                )
+        finetune(config, run)
     if not (run / "structures.csv").exists():
         evaluate_run(run)
     found = read_json(run / "summary.json")
@@ -122,8 +126,8 @@ def gained(rows: list[Row], others: list[Row]) -> Metric:
     """Gives how much higher the first's Dice is, paired by subject."""
     ones, twos = by_subject(rows), by_subject(others)
     subjects = sorted(set(ones) & set(twos))
-    values = [np.array([found[s] for s in subjects]) for found in (ones, twos)]
-    return paired_difference(*values, subjects)
+    first, second = ([found[s] for s in subjects] for found in (ones, twos))
+    return paired_difference(np.array(first), np.array(second), subjects)
 
 
 def by_subject(rows: list[Row]) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """What a segmentation run stands on: data, task, network and where it begins."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from brainjax.augment.labels import (
     LabelledAugmentation,
@@ -35,8 +37,13 @@ from brainjax.train.segmenter import ENCODER
 from brainjax.train.selection import Selection, select
 from brainjax.train.state import Blueprint, State, make_blueprint
 
+log = logging.getLogger("brainjax")
+
 MODES = ("whole", "frozen")
 WEIGHTS = ("pretrained", "random")
+HEADS = {"out", "deep_outs"}
+"""Parts of a segmenter that give logits."""
+
 MOST_UNPAINTED = 0.5
 """Share of a scan's labelled voxels that may have no tissue where tissues are painted:
 more, and the tissues are of another numbering."""
@@ -204,9 +211,9 @@ def _check_tissues(
     if augmentation.contrasts is None:
         return
     index = int(split.train[0])
+    members = task.partition.regions.any(axis=1).astype(np.int64)
     counts = np.bincount(dataset.read(index)[-1].ravel(), minlength=256)
-    members = task.partition.regions.any(1)
-    counts = counts[: len(members)] * members
+    counts = counts[: members.size] * members
     share = counts[task.partition.tissues == 0].sum() / max(counts.sum(), 1)
     if share > MOST_UNPAINTED:
         raise InputRefusedError(
@@ -242,7 +249,7 @@ def start_state(blueprint: Blueprint, plan: SegmentPlan) -> State:
         return state
     if donor.kind == "segment":
         for part in ("params", "batch_stats"):
-            given = _as_large(donor, part, state[part])
+            given = _taken_over(donor, part, state[part])
             state[part] = jax.device_put(given, blueprint.shardings[part])
         return start_ema(state) if plan.ema else state
     given = {"params": encoder_params(donor)}
@@ -257,14 +264,25 @@ def start_state(blueprint: Blueprint, plan: SegmentPlan) -> State:
     return start_ema(state) if plan.ema else state
 
 
-def _as_large(donor: Run, part: str, wanted: Any) -> Any:
-    """Gives a donor's whole network on the host, or refuses one of other sizes."""
-    given = jax.device_get(getattr(donor, part))
-    sizes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (given, wanted)]
-    if sizes[0] != sizes[1]:
+def _taken_over(donor: Run, part: str, fresh: Any) -> Any:
+    """Gives a donor's network; of other outputs, the last layers stay as they begin.
+
+    Raises:
+      InputRefusedError: the donor's first layer is of other sequences, or it has other
+        levels of deep supervision.
+    """
+    given: dict[tuple, Any] = flatten_dict(jax.device_get(getattr(donor, part)))  # type: ignore[assignment]
+    wanted: dict[tuple, Any] = flatten_dict(fresh)  # type: ignore[assignment]
+    shapes = {key: np.shape(leaf) for key, leaf in given.items()}
+    other = {key for key in wanted if shapes.get(key) != wanted[key].shape}
+    outs = {key for key in other if HEADS & set(key)}
+    if other - outs:
         raise InputRefusedError(
-            f"config.init: wanted a run of as many sequences and outputs as this one, "
-            f"got {len(donor.network['sequences']) or 1} and "
-            f"{donor.network['outputs']} of {donor.folder}"
+            f"config.init: wanted a run of as many sequences as this one, got "
+            f"{len(donor.network['sequences']) or 1} of {donor.folder}"
         )
-    return given
+    if outs:
+        log.info("segment: %s gives all but its outputs", donor.folder)
+    return unflatten_dict(
+        {key: (wanted if key in outs else given)[key] for key in wanted}
+    )

@@ -200,10 +200,19 @@ def test_a_run_begins_with_the_whole_network_of_another(labelled, tmp_path):
     )
     for part in ("params", EMA):
         chex.assert_trees_all_equal(jax.device_get(state[part]), load_run(donor).params)
+    # Of other structures: all but the layers that give logits.
+    other = tiny(labelled, *words).unlock()
+    other.task.classes = ConfigDict({"core": (9,), "whole": (9, 10), "rim": (10,)})
+    plan = plan_segmenting(other)
+    params = start_state(plan_blueprint(other, plan), plan)["params"]["segmenter"]
+    given = load_run(donor).params["segmenter"]
+    for name in set(params) - {"out", "deep_outs"}:
+        chex.assert_trees_all_equal(jax.device_get(params[name]), given[name])
+    assert params["out"]["bias"].shape[-1] * 2 == given["out"]["bias"].shape[-1] * 3
     fewer = tiny(labelled, *words, "--config.data.sequences=FLAIR").unlock()
     fewer.data.sequence_dropout = 0.0
     plan = plan_segmenting(fewer)
-    with pytest.raises(InputRefusedError, match="as many sequences and outputs"):
+    with pytest.raises(InputRefusedError, match="as many sequences as this one, got 2"):
         start_state(plan_blueprint(fewer, plan), plan)
 
 
