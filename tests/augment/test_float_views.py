@@ -62,6 +62,7 @@ def test_a_view_is_finite_z_scored_and_replays(scores):
     chex.assert_trees_all_equal(views, VIEWS(augmentation, scores, KEYS))
 
 
+@pytest.mark.slow
 def test_views_of_floats_are_those_of_codes_but_for_the_rounding(scores):
     """The same draw on the bytes nearest to a volume gives nearly the same view."""
     augmentation = make_augmentation(view=(10, 11, 12))

@@ -62,7 +62,12 @@ def test_every_encoder_has_a_pinned_count_and_a_small_form():
     assert {row[0] for row in COUNTS} == set(SMALL) == set(ENCODERS)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+COMPILES_LONG = {"resnet": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=COMPILES_LONG.get(n, ())) for n in ENCODERS]
+)
 @pytest.mark.parametrize(
     "dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"]
 )

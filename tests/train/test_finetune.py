@@ -49,6 +49,7 @@ def test_whole_fine_tuning_starts_from_the_pretrained_encoder_and_moves_it(
     )
 
 
+@pytest.mark.slow
 def test_scratch_has_the_same_network_and_other_weights(
     tiny_prepared, encoder, tmp_path
 ):
