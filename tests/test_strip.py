@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_written_is_listed_and_none_is_left_half(
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write_atomically", full)
+    monkeypatch.setattr("brainjax.records.writing.write_atomically", full)
     scan = write(tmp_path / "a.nii.gz", head(), affine())
     ((_, reason),) = strip([scan], tmp_path / "out", backend="own")
     assert reason.endswith(

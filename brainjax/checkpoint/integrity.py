@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 
 INTEGRITY = "integrity.json"
 

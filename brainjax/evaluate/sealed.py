@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 
 SEAL, FACTS = "sha256", "facts"
 

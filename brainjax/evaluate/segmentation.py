@@ -23,7 +23,7 @@ from scipy.spatial import KDTree
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.metrics import SAMPLES, Metric, Weights, measure
 from brainjax.records.classes import UNKNOWN
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 
 MEAN = "mean"
 """What stands for the mean over all structures of a scan, in a summary."""

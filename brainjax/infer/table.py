@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brainjax.errors import InputRefusedError, MissingExtraError
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 
 Columns = dict[str, list[Any]]
 

@@ -23,7 +23,7 @@ from brainjax.interop.trees import flatten, unflatten
 from brainjax.models.convolution import portable_convolutions
 from brainjax.models.platforms import traced_for
 from brainjax.models.pure import run as run_pure
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 from brainjax.tasks import Classification, Regression
 from brainjax.train.networks import are_present
 from brainjax.train.restore import Run

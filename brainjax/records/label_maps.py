@@ -11,7 +11,8 @@ import numpy as np
 from brainjax.errors import InputRefusedError
 from brainjax.records.encoding import decode_label_map, encode_label_map
 from brainjax.records.sources import Source
-from brainjax.records.store import LABEL_MAPS, write_atomically
+from brainjax.records.store import LABEL_MAPS
+from brainjax.records.writing import write_atomically
 from brainjax.volume.canonical import Codes
 from brainjax.volume.dicom import digest_source
 from brainjax.volume.label_maps import lay_over, read_label_map

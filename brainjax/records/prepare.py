@@ -21,6 +21,7 @@ from brainjax.records.sources import Source
 from brainjax.records.sources import header_labels as read_header_labels
 from brainjax.records.staging import Job, Staged, read_stored, stage_all
 from brainjax.records.store import read_facts
+from brainjax.records.writing import make_folder
 from brainjax.volume.aligned_recipe import AlignedRecipe, check_installed
 from brainjax.volume.recipe import AnyRecipe, recipe_from_dict
 
@@ -164,12 +165,7 @@ def _describe(values: dict) -> str:
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Makes `out` and keeps a second call, in this process or another, out of it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputRefusedError(
-            f"{out}: wanted a folder to write in, got {error.strerror}"
-        ) from None
+    make_folder(out)
     if not os.access(out, os.W_OK):
         raise InputRefusedError(f"{out}: wanted a folder to write in, got no right to")
     folder = os.open(out, os.O_RDONLY)

@@ -17,11 +17,8 @@ from brainjax.records.label_maps import remove_others as remove_other_maps
 from brainjax.records.qc_table import write_qc_table
 from brainjax.records.sources import Source
 from brainjax.records.staging import Job, Staged, read_stored, staged_path
-from brainjax.records.store import (
-    FORMAT,
-    write_atomically,
-    write_shards,
-)
+from brainjax.records.store import FORMAT, write_shards
+from brainjax.records.writing import write_atomically
 from brainjax.volume.recipe import AnyRecipe
 
 log = logging.getLogger("brainjax")

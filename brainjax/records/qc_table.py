@@ -9,8 +9,8 @@ from typing import Any
 
 from brainjax.errors import InputRefusedError
 from brainjax.records.flags import MEASURES
-from brainjax.records.store import write_atomically
 from brainjax.records.tables import read_table
+from brainjax.records.writing import write_atomically
 
 PLACES = ("source", "subject", "session", "sequence", "key")
 """What says which scan a row is of, before the measures."""

@@ -15,10 +15,8 @@ from brainjax.records.label_maps import StagedMap, stage_label_map
 from brainjax.records.runners import Outcome, Way, run_tasks
 from brainjax.records.sessions import Waves, plan_sessions
 from brainjax.records.sources import Source
-from brainjax.records.store import (
-    Shards,
-    write_atomically,
-)
+from brainjax.records.store import Shards
+from brainjax.records.writing import write_atomically
 from brainjax.volume.canonical import Codes
 from brainjax.volume.dicom import digest_source
 from brainjax.volume.dicom_kept import hand_over

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -271,21 +270,6 @@ def _write_shard(path: Path, payloads: Sequence[Any]) -> None:
     for give in payloads:
         writer.write(give())
     writer.close()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file that is either whole or absent, also after a power cut."""
-    # On a shared disk two machines may have processes of the same number.
-    half = path.with_name(f"{path.name}.{secrets.token_hex(6)}.half")
-    try:
-        with half.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(half, path)
-    except OSError:
-        half.unlink(missing_ok=True)  # a full disk needs the room
-        raise
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Shaped
 from brainjax.errors import InputRefusedError
 from brainjax.records.serving import describe_error
 from brainjax.records.sources import find_sources
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import make_folder, write_file
 from brainjax.volume.brainmask import Brain, check_backend, find_brain
 from brainjax.volume.dicom import is_dicom, read_series
 from brainjax.volume.native import FileGrid, file_grid, to_file_grid
@@ -73,7 +73,7 @@ def strip(
     check_backend(backend)
     paths = [source.path for source in find_sources(scans)]
     names = output_names(paths)
-    _make_folder(out)
+    make_folder(out)
     failures = []
     for path, name in zip(paths, names, strict=True):
         try:
@@ -163,21 +163,7 @@ def _write(path: Path, stored: _Stored, grid: FileGrid) -> None:
     order = header.endianness
     values = stored.values.astype(stored.values.dtype.newbyteorder(order))
     content = header.binaryblock + b"\0" * 4 + values.tobytes(order="F")
-    try:
-        write_atomically(path, gzip.compress(content, 6, mtime=0))
-    except OSError as error:
-        raise InputRefusedError(
-            f"{path}: wanted a file to write, got {error.strerror}"
-        ) from None
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputRefusedError(
-            f"{out}: wanted a folder to write in, got {error.strerror}"
-        ) from None
+    write_file(path, gzip.compress(content, 6, mtime=0))
 
 
 def _header(grid: FileGrid) -> nib.Nifti1Header:

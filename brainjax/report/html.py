@@ -9,7 +9,7 @@ import numpy as np
 
 from brainjax import __version__
 from brainjax.errors import InputRefusedError, MissingExtraError
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 from brainjax.report import figures, tables
 from brainjax.report.costs import cost_table
 from brainjax.report.load import Embeddings, Predictions, Run, Views, load_run

@@ -12,7 +12,7 @@ from brainjax.errors import InputRefusedError
 from brainjax.records.flags import MEASURES, show_short
 from brainjax.records.kept import read_kept_planes
 from brainjax.records.qc_table import read_qc_table
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 from brainjax.report.html import read_template
 from brainjax.report.png import data_uri, grey_png, outline_png
 from brainjax.volume.planes import PLANES, Planes

@@ -17,7 +17,7 @@ from brainjax.errors import InputRefusedError, MissingExtraError
 from brainjax.infer.segment import Outlined, Segment
 from brainjax.infer.table import Columns, write_table
 from brainjax.records.serving import describe_error
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import make_folder, write_file
 from brainjax.volume.dicom import is_dicom
 from brainjax.volume.native import FileGrid
 
@@ -84,7 +84,7 @@ def write_answers(
     _check_extras(formats, with_shapes)
     if set(formats) & set(DICOM):
         _check_source(answers, source)
-    _make_folder(out)
+    make_folder(out)
     facts = _facts(answers)
     rows: list[dict[str, Any]] = []
     failures: Failures = []
@@ -101,7 +101,7 @@ def write_answers(
         if reasons:
             failures.append((answer.source.path, "; ".join(dict.fromkeys(reasons))))
     if "nifti" in formats:
-        _write(out / NAMES, name_table(answers.names).encode())
+        write_file(out / NAMES, name_table(answers.names).encode())
     if "csv" in formats:
         write_table(_columns(rows), out / TABLE)
     return failures
@@ -121,7 +121,7 @@ def write_nifti(answer: Outlined, out: Path, *, facts: dict[str, str]) -> list[P
     for word, values in files.items():
         path = out / f"{answer.name}_{word}.nii.gz"
         slope = 1 / 255 if word.endswith("_probseg") else 1.0
-        _write(path, nifti_bytes(values, answer.grid, slope=slope, facts=facts))
+        write_file(path, nifti_bytes(values, answer.grid, slope=slope, facts=facts))
         paths.append(path)
     return paths
 
@@ -276,21 +276,3 @@ def _check_source(answers: Segment, source: str | None) -> None:
             f"{files[0]}: wanted a DICOM series for formats {' and '.join(DICOM)}, got "
             "a file; name its series: --source SERIES_DIR"
         )
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputRefusedError(
-            f"{out}: wanted a folder to write in, got {error.strerror}"
-        ) from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_atomically(path, data)
-    except OSError as error:
-        raise InputRefusedError(
-            f"{path}: wanted a file to write, got {error.strerror}"
-        ) from None

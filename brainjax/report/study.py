@@ -10,7 +10,7 @@ from brainjax import __version__
 from brainjax.configuration import to_dict
 from brainjax.errors import InputRefusedError
 from brainjax.infer.table import write_table
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 from brainjax.report import figures
 from brainjax.report.html import read_template, safe
 from brainjax.report.tables import Table

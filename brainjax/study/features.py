@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from brainjax.errors import InputRefusedError
 from brainjax.evaluate.features import encode_scans, make_encode
-from brainjax.records.store import RecordDataset, write_atomically
+from brainjax.records.store import RecordDataset
+from brainjax.records.writing import write_atomically
 from brainjax.study.grid import digest
 from brainjax.study.inits import Init, network_of
 

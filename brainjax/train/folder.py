@@ -17,7 +17,7 @@ from typing import Any
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
 from brainjax.parallel import first_does, gather
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 from brainjax.train.lock import lock, release
 
 HOW = ("mesh", "profile_steps", "data.source", "loss.form", "train.micro_batch")

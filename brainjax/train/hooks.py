@@ -20,7 +20,7 @@ from rich.progress import (
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.parallel import agreed_to_stop
-from brainjax.records.store import write_atomically
+from brainjax.records.writing import write_atomically
 from brainjax.train.folder import RunFolder, finite
 from brainjax.train.ledger import SPEEDS, TOTALS, Ledger
 from brainjax.train.state import State
