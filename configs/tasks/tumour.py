@@ -4,6 +4,8 @@ Data:     brainjax phantom PH --arms glioma --sequences FLAIR T1CE; then
           brainjax prepare PH --label-maps dseg --recipe stripped --spacing 2 --out data
 Run:      brainjax finetune --config configs/tasks/tumour.py --workdir RUN
 BraTS:    ids 1 necrosis, 2 oedema, 3 (or 4) enhancing: core (1, 3, 4), whole all
+Cost:     2 s a step on two cores
+Expected: Dice core 0.55, whole 0.66 after 300 steps on 80 phantoms, still rising
 """
 
 from ml_collections import ConfigDict
