@@ -7,7 +7,7 @@ ViT:      --config.segmenter.name=unetr, with config.init = a run of
           configs/ixi_pretrain_vit.py and --config.weights=pretrained (random: the same
           network from scratch)
 Cost:     2 s a step on two cores
-Expected: Dice 0.61 after 400 steps, 0.82 after 800 more from there (config.init), n = 29
+Expected: Dice 0.61 after 400 steps, 0.82 after 800 more (config.init), n = 29
 """
 
 from ml_collections import ConfigDict
