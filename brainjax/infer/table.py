@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from brainjax.errors import InputRefusedError, MissingExtraError
-from brainjax.records.writing import write_atomically
+from brainjax.errors import MissingExtraError
+from brainjax.records.writing import write_file
 
 Columns = dict[str, list[Any]]
 
@@ -24,12 +24,7 @@ def write_table(columns: Columns, out: Path | None) -> None:
         return
     parquet = out.suffix == ".parquet"
     data = _parquet(columns) if parquet else _csv(columns).encode()
-    try:
-        write_atomically(out, data)
-    except OSError as error:
-        raise InputRefusedError(
-            f"{out}: wanted a file to write, got {error.strerror}"
-        ) from None
+    write_file(out, data)
 
 
 def _csv(columns: Columns) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from brainjax.errors import InputRefusedError
 from brainjax.records.flags import MEASURES
 from brainjax.records.tables import read_table
-from brainjax.records.writing import write_atomically
+from brainjax.records.writing import write_file
 
 PLACES = ("source", "subject", "session", "sequence", "key")
 """What says which scan a row is of, before the measures."""
@@ -44,13 +44,8 @@ def write_qc_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         numbers = [show_number(row.get(name)) for name in MEASURES]
         reasons = [_word("; ".join(row.get(name) or ())) for name in REASONS]
         table.writerow([*places, *numbers, *reasons])
-    try:
-        # Names of files may hold bytes that are no text.
-        write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise InputRefusedError(
-            f"{path}: wanted a file to write, got {error.strerror}"
-        ) from None
+    # Names of files may hold bytes that are no text.
+    write_file(path, text.getvalue().encode("utf-8", "backslashreplace"))
     return path
 
 

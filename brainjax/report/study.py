@@ -8,9 +8,8 @@ import numpy as np
 
 from brainjax import __version__
 from brainjax.configuration import to_dict
-from brainjax.errors import InputRefusedError
 from brainjax.infer.table import write_table
-from brainjax.records.writing import write_atomically
+from brainjax.records.writing import write_file
 from brainjax.report import figures
 from brainjax.report.html import read_template, safe
 from brainjax.report.tables import Table
@@ -48,12 +47,7 @@ def write_study_report(study: Study, rows: Rows) -> Path:
     template = read_template("study.html.jinja")
     page = template.render(**_content(study, rows, curves, found))
     out = study.folder / "report.html"
-    try:
-        write_atomically(out, page.encode())
-    except OSError as error:
-        raise InputRefusedError(
-            f"{out}: wanted a file to write, got {error.strerror}"
-        ) from None
+    write_file(out, page.encode())
     return out
 
 
