@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
             "widths": (24, 40, 64, 80),
             "blocks": (1, 1, 1, 1),
             "decoder_blocks": (1, 1, 1),
+            "head": 0,  # as the weights that ship
         }
     )
     config.data = ConfigDict({"path": "data", "sequences": (), "train_subjects": 0})

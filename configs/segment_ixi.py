@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
     config.synthesis = ConfigDict()  # real scans only
     config.ema = 0.99  # of the weights that answer; 0 for none
     config.optimizer = ConfigDict(
-        {"name": "adamw", "peak": 2e-3, "warmup": 20, "weight_decay": 0.01, "clip": 1.0}
+        {"name": "muon", "peak": 1e-2, "warmup": 20, "weight_decay": 0.01, "clip": 1.0}
     )
     config.train = ConfigDict(
         {

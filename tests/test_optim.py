@@ -265,6 +265,36 @@ def test_muon_leaves_to_adamw_what_is_not_a_hidden_matrix():
     assert blocks["norm1"] == {"scale": True}
 
 
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [
+        ("segmenter/stages/0/down/kernel", True),
+        ("segmenter/up_blocks/0/0/conv1/kernel", True),
+        ("segmenter/beside/kernel", True),
+        ("segmenter/encoder/blocks/out/kernel", True),
+        ("segmenter/stem/kernel", False),
+        ("segmenter/out/kernel", False),
+        ("segmenter/deep_outs/0/kernel", False),
+        ("segmenter/encoder/embed/kernel", False),
+        ("segmenter/norm/scale", False),
+        ("head/hidden/kernel", False),
+    ],
+)
+def test_the_matrices_of_muon(path, hidden):
+    params = {}
+    inner = params
+    *names, last = path.split("/")
+    for name in names:
+        inner = inner.setdefault(name, {})
+    inner[last] = jax.random.normal(jax.random.key(0), (3, 3, 3, 4, 6))
+    muon, adamw = (
+        update(make_optimizer(steps=10, name=name), params, params, steps=2)[0]
+        for name in ("muon", "adamw")
+    )
+    (a,), (b,) = jax.tree.leaves(muon), jax.tree.leaves(adamw)
+    assert bool(jnp.allclose(a, b, atol=1e-7)) != hidden
+
+
 @pytest.mark.parametrize("name", ["lars", "muon"])
 def test_every_row_freezes_and_multiplies(name):
     params, grads = stack_of_blocks(1), stack_of_blocks(2)

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from brainjax.errors import InputRefusedError
-from brainjax.models.cnn import ResidualBlock, make_norm
+from brainjax.models.cnn import ResidualBlock, fold, make_norm
 from brainjax.models.encoded import at_least, choice, triple
 from brainjax.models.products import Linear
 
@@ -34,21 +34,29 @@ class Segmented(NamedTuple):
 
 class _Decoder(Protocol):
     norm: Any
+    beside: Linear | None
     out: Linear
     deep_outs: nnx.List
 
 
 def answer(
-    decoder: _Decoder, levels: Sequence[Array], shape: Sequence[int]
+    decoder: _Decoder,
+    levels: Sequence[Array],
+    volumes: Float[Array, "b x y z c"],
 ) -> Segmented:
     """Reads logits from decoded cells `[b, i, j, k, d]`.
 
-    decoder: its `norm` and `out` read the first level, `deep_outs` those after it.
-    levels: the finest first; the first has half the volume's sides, rounded up, and
-    each gives 2x2x2 logits a cell. shape: voxels of the volume.
+    decoder: of what `make_heads` gives, `norm`, `beside` and `out` read the first
+    level, `deep_outs` those after it. levels: the finest first; the first has half the
+    volumes' sides, rounded up, and each gives 2x2x2 logits a cell.
     """
     first, *coarser = levels
-    logits = _spread(decoder.out(nnx.relu(decoder.norm(first))), shape)
+    cells = nnx.relu(decoder.norm(first))
+    if decoder.beside is not None:
+        # A cell's channels are too few to carry eight voxels through the whole network.
+        image = fold(volumes).astype(cells.dtype)
+        cells = nnx.relu(decoder.beside(jnp.concatenate([cells, image], axis=-1)))
+    logits = _spread(decoder.out(cells), volumes.shape[1:4])
     sides = [level.shape[1:4] for level in levels]
     heads = zip(decoder.deep_outs, coarser, sides, strict=False)
     return Segmented(logits, tuple(_spread(out(c), s) for out, c, s in heads))
@@ -127,12 +135,26 @@ def encoder_keywords(
     return {**found, **wanted}
 
 
-def make_heads(widths: Sequence[int], outputs: int, deep: int, *, dtype, rngs):
-    """Gives `norm`, `out` and `deep_outs`, which `answer` reads decoded levels with.
+def make_heads(
+    widths: Sequence[int],
+    outputs: int,
+    deep: int,
+    head: int,
+    *,
+    channels: int,
+    dtype,
+    rngs,
+):
+    """Gives `norm`, `beside`, `out` and `deep_outs`, which `answer` reads levels with.
 
     widths: channels of the levels, the finest first. deep: levels after the first that
-    give logits too.
+    give logits too. head: units of `beside`, which reads the finest level's cells and
+    the folded image of so many channels together; 0 for no such layer.
     """
+    beside, before = None, widths[0]
+    if at_least(0, head, "head"):
+        beside = Linear(widths[0] + 8 * channels, head, dtype=dtype, rngs=rngs)
+        before = head
     if at_least(0, deep, "deep") >= len(widths):
         raise InputRefusedError(
             f"deep: wanted at most {len(widths) - 1} coarser levels, got {deep}"
@@ -140,9 +162,10 @@ def make_heads(widths: Sequence[int], outputs: int, deep: int, *, dtype, rngs):
     count = 8 * at_least(1, outputs, "outputs")
     norm = make_norm("group", widths[0], dtype, rngs)
     first, *others = (
-        Linear(width, count, dtype=dtype, rngs=rngs) for width in widths[: deep + 1]
+        Linear(width, count, dtype=dtype, rngs=rngs)
+        for width in (before, *widths[1 : deep + 1])
     )
-    return norm, first, nnx.List(others)
+    return norm, beside, first, nnx.List(others)
 
 
 def make_blocks(width: int, count: int, *, dtype, rngs: nnx.Rngs) -> nnx.List:

@@ -39,6 +39,7 @@ class SegResNet(nnx.Module):
         outputs: logits of a voxel.
         blocks: residual blocks of each level of the decoder.
         deep: coarser levels that give logits too, for deep supervision.
+        head: units of the last layer but one, which reads the image too; 0 for none.
 
     Raises:
         InputRefusedError: a setting of the encoder's, or one that does not fit it.
@@ -53,6 +54,7 @@ class SegResNet(nnx.Module):
         outputs: int = 1,
         blocks: int = 1,
         deep: int = 0,
+        head: int = 128,
         rngs: nnx.Rngs,
     ):
         keywords = encoder_keywords(
@@ -71,9 +73,9 @@ class SegResNet(nnx.Module):
         self.ups = nnx.List([Linear(b, a, **made) for a, b in steps])
         self.fine = Linear(8 * finest, widths[0], **made)
         self.up_blocks = nnx.List([make_blocks(a, blocks, **made) for a, _ in steps])
-        self.norm, self.out, self.deep_outs = make_heads(
-            widths[:-1] or widths, outputs, deep, **made
-        )
+        read = widths[:-1] or widths
+        heads = make_heads(read, outputs, deep, head, channels=self.channels, **made)
+        self.norm, self.beside, self.out, self.deep_outs = heads
 
     def __call__(self, volumes: Float[Array, "b x y z c"]) -> Segmented:
         """Gives the logits of every voxel.
@@ -90,7 +92,7 @@ class SegResNet(nnx.Module):
             for block in blocks:
                 cells = block(cells)
             levels.append(cells)
-        return answer(self, levels[::-1], volumes.shape[1:4])
+        return answer(self, levels[::-1], volumes)
 
     def encode(self, volumes: Float[Array, "b x y z c"]) -> Float[Array, "b d"]:
         """The encoder's pooled features alone."""

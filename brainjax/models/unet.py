@@ -43,6 +43,7 @@ class WholeUNet(nnx.Module):
         decoder_blocks: residual blocks of each level but the last on the way up, the
             finest first.
         deep: coarser levels that give logits too, for deep supervision.
+        head: units of the last layer but one, which reads the image too; 0 for none.
         dtype: compute type, "float32" or "bfloat16"; parameters are float32.
 
     Raises:
@@ -62,6 +63,7 @@ class WholeUNet(nnx.Module):
         blocks: tuple[int, ...] = (1, 1, 1, 2),
         decoder_blocks: tuple[int, ...] = (1, 1, 1),
         deep: int = 0,
+        head: int = 128,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
@@ -82,9 +84,8 @@ class WholeUNet(nnx.Module):
         self.ups = nnx.List([Linear(b, a, **made) for a, b in reversed(steps)])
         climbs = list(zip(widths[:-1], decoder_blocks, strict=True))
         self.up_blocks = nnx.List([make_blocks(*c, **made) for c in reversed(climbs)])
-        self.norm, self.out, self.deep_outs = make_heads(
-            widths[:-1], outputs, deep, **made
-        )
+        heads = make_heads(widths[:-1], outputs, deep, head, channels=channels, **made)
+        self.norm, self.beside, self.out, self.deep_outs = heads
 
     def __call__(self, volumes: Float[Array, "b x y z c"]) -> Segmented:
         """Gives logits of volumes, z-scored inside the brain or head and 0 outside.
@@ -93,7 +94,7 @@ class WholeUNet(nnx.Module):
             InputRefusedError: a volume is not of the network's shape.
         """
         climbed = self._climb(self.feature_maps(volumes))
-        return answer(self, climbed, volumes.shape[1:4])
+        return answer(self, climbed, volumes)
 
     def encode(self, volumes: Float[Array, "b x y z c"]) -> Float[Array, "b d"]:
         """Gives the mean of the coarsest level's cells, float32."""

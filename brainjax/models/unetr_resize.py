@@ -41,6 +41,7 @@ class ResizeUNETR(nnx.Module):
         outputs: logits of a voxel.
         feature_size: channels at the finest level; they double at each coarser one.
         deep: coarser levels that give logits too, for deep supervision.
+        head: units of the last layer but one, which reads the image too; 0 for none.
 
     Raises:
         InputRefusedError: a setting of the encoder's, or one that does not fit it.
@@ -55,6 +56,7 @@ class ResizeUNETR(nnx.Module):
         outputs: int = 1,
         feature_size: int = 32,
         deep: int = 0,
+        head: int = 128,
         rngs: nnx.Rngs,
     ):
         keywords = encoder_keywords(encoder, "vit", shape=shape, channels=channels)
@@ -74,7 +76,8 @@ class ResizeUNETR(nnx.Module):
         steps = itertools.pairwise([*widths, self.width])
         self.ups = nnx.List([Linear(b, a, **made) for a, b in steps])
         self.up_blocks = nnx.List([ResidualBlock(width, **made) for width in widths])
-        self.norm, self.out, self.deep_outs = make_heads(widths, outputs, deep, **made)
+        heads = make_heads(widths, outputs, deep, head, channels=channels, **made)
+        self.norm, self.beside, self.out, self.deep_outs = heads
 
     def __call__(self, volumes: Float[Array, "b x y z c"]) -> Segmented:
         """Gives the logits of every voxel.
@@ -92,7 +95,7 @@ class ResizeUNETR(nnx.Module):
         for skip, up, block in reversed(joins):
             cells = block(skip + interpolate(up(cells)))
             levels.append(cells)
-        return answer(self, levels[::-1], volumes.shape[1:4])
+        return answer(self, levels[::-1], volumes)
 
     def encode(self, volumes: Float[Array, "b x y z c"]) -> Float[Array, "b d"]:
         """The encoder's pooled features alone."""

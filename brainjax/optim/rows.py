@@ -102,12 +102,12 @@ def _muon(
     weight_decay: float | None,
     momentum: float | None,
 ) -> Row:
-    """Muon (Jordan 2024) for the encoder's hidden matrices, AdamW for the rest.
+    """Muon (Jordan 2024) for the hidden matrices of an encoder or a segmenter.
 
-    As its author advises, the first layer and what follows the encoder are not Muon's,
-    and query, key and value are three matrices. Its steps have AdamW's size (0.2 x
-    the root of the longer side, Liu et al. 2025), so that one learning rate and one
-    decay serve both.
+    AdamW for the rest: as its author advises, the first layer and what gives answers
+    are not Muon's; query, key and value are three matrices. Its steps have AdamW's size
+    (0.2 x the root of the longer side, Liu et al. 2025), so that one learning rate and
+    one decay serve both.
     """
     decay = optax.add_decayed_weights(
         0.05 if weight_decay is None else weight_decay, mask=decayed
@@ -130,7 +130,12 @@ def _muon(
 
 def _is_hidden(path: str) -> bool:
     parts = path.split("/")
-    inside = "encoder" in parts[:-2] and not {"embed", "stem"} & {*parts}
+    if "encoder" in parts[:-2]:
+        inside = not {"embed", "stem"} & {*parts}
+    else:
+        inside = "segmenter" in parts[:-2] and not {"stem", "out", "deep_outs"} & {
+            *parts
+        }
     return inside and is_decayed(path)
 
 

@@ -64,7 +64,11 @@ def segment(weights: Weights, volume: Cells) -> Float32[np.ndarray, "x y z k"]:
             upper = repeat(layers.linear(f"ups.{level}", cells))
             cells = skip + _first(upper, skip.shape)
             cells = layers.blocks(f"up_blocks.{level}", cells)
-        found = unfold(layers.linear("out", layers.norm("norm", cells)))
+        cells = layers.norm("norm", cells)
+        if "beside.kernel" in weights:
+            beside = np.concatenate([cells, fold(volume)], axis=-1)
+            cells = np.maximum(layers.linear("beside", beside), 0)
+        found = unfold(layers.linear("out", cells))
     return _first(found, volume.shape)
 
 

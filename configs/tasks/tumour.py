@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
     config.synthesis = ConfigDict()
     config.ema = 0.99
     config.optimizer = ConfigDict(
-        {"name": "adamw", "peak": 2e-3, "warmup": 20, "weight_decay": 0.01, "clip": 1.0}
+        {"name": "muon", "peak": 1e-2, "warmup": 20, "weight_decay": 0.01, "clip": 1.0}
     )
     config.train = ConfigDict(
         {

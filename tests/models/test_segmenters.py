@@ -32,17 +32,17 @@ SMALL = {
     "unetr": {"encoder": VIT8, "feature_size": 4, "deep": 1},
     "segresnet": {"encoder": {"init_filters": 4, "blocks": (1, 1, 1, 1)}, "deep": 1},
 }
-MASK = {"widths": (24, 40, 64, 80), "blocks": (1, 1, 1, 1)}
+MASK = {"widths": (24, 40, 64, 80), "blocks": (1, 1, 1, 1), "head": 0}
 # Parameters of one input and one output channel.
 COUNTS = [
-    ("unet", {}, 5_367_976),
-    ("unet", {"deep": 2, "outputs": 8}, 5_382_240),
+    ("unet", {}, 5_373_992),
+    ("unet", {"deep": 2, "outputs": 8}, 5_393_632),
     ("unet", MASK, 1_102_856),
-    ("unetr", {}, 91_143_432),
-    ("unetr", {"encoder": {"size": "Ti"}}, 8_778_312),
-    ("unetr", {"encoder": {"size": "Ti", "patch": 8}}, 6_343_240),
-    ("segresnet", {}, 82_597_224),
-    ("segresnet", {"encoder": {"init_filters": 16}}, 20_653_752),
+    ("unetr", {}, 91_149_448),
+    ("unetr", {"encoder": {"size": "Ti"}}, 8_784_328),
+    ("unetr", {"encoder": {"size": "Ti", "patch": 8}}, 6_349_256),
+    ("segresnet", {}, 82_607_080),
+    ("segresnet", {"encoder": {"init_filters": 16}}, 20_659_768),
 ]
 
 

@@ -87,7 +87,9 @@ def unet_by_hand(params, volumes):
         cells = blocks_of(skip + spread[:, :x, :y, :z], blocks)
         levels.append(cells)
     deep = linear(levels[0], params["deep_outs"]["0"])
-    last = linear(np.maximum(norm(levels[1], params["norm"]), 0), params["out"])
+    finest = np.maximum(norm(levels[1], params["norm"]), 0)
+    beside = linear(np.concatenate([finest, fold(volumes)], -1), params["beside"])
+    last = linear(np.maximum(beside, 0), params["out"])
     return unfold(last, SHAPE), unfold(deep, levels[1].shape[1:4])
 
 
