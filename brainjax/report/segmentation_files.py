@@ -88,22 +88,27 @@ def write_answers(
     facts = _facts(answers)
     rows: list[dict[str, Any]] = []
     failures: Failures = []
-    for answer in answers:
-        reasons: list[str] = []
-        if "nifti" in formats:
-            _attempt(reasons, write_nifti, answer, out, facts=facts)
-        shapes = _attempt(reasons, _shapes, answer) if with_shapes else None
-        words = [w for w in formats if w in DICOM and (w != "dicomsr" or shapes)]
-        if words:
-            _attempt(reasons, _write_dicom, answer, out, words, source, facts, shapes)
-        cells = (shapes or _no_shapes(answer)) if shape else None
-        rows += volume_rows(answer, facts, cells)
-        if reasons:
-            failures.append((answer.source.path, "; ".join(dict.fromkeys(reasons))))
     if "nifti" in formats:
         write_file(out / NAMES, name_table(answers.names).encode())
-    if "csv" in formats:
-        write_table(_columns(rows), out / TABLE)
+    try:
+        for answer in answers:
+            reasons: list[str] = []
+            if "nifti" in formats:
+                _attempt(reasons, write_nifti, answer, out, facts=facts)
+            shapes = _attempt(reasons, _shapes, answer) if with_shapes else None
+            words = [w for w in formats if w in DICOM and (w != "dicomsr" or shapes)]
+            if words:
+                _attempt(
+                    *(reasons, _write_dicom, answer, out),
+                    *(words, source, facts, shapes),
+                )
+            cells = (shapes or _no_shapes(answer)) if shape else None
+            rows += volume_rows(answer, facts, cells)
+            if reasons:
+                failures.append((answer.source.path, "; ".join(dict.fromkeys(reasons))))
+    finally:  # of what was done before an interruption, too
+        if "csv" in formats and rows:
+            write_table(_columns(rows), out / TABLE)
     return failures
 
 

@@ -241,6 +241,20 @@ def test_one_odd_scan_leaves_the_tables_and_all_volumes(run, tmp_path, monkeypat
     assert (tmp_path / "labels.tsv").is_file()
 
 
+def test_an_interrupted_list_keeps_the_volumes_of_what_is_done(
+    run, tmp_path, monkeypatch
+):
+    def stop(answer, out, *, facts):
+        if answer.name == "two":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_nifti", stop)
+    answers: Any = Answers(run, "one", "two", "three")
+    with pytest.raises(KeyboardInterrupt):
+        write_answers(answers, tmp_path)
+    assert {row["source"] for row in rows_of(tmp_path)} == {"one"}
+
+
 def test_volumes_of_a_sheared_grid_are_told_without_a_shape(run, tmp_path):
     pytest.importorskip("mirp")
     matrix = np.eye(4)
