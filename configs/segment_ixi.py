@@ -6,8 +6,8 @@ Run:      brainjax finetune --config configs/segment_ixi.py --workdir RUN
 ViT:      --config.segmenter.name=unetr, with config.init = a run of
           configs/ixi_pretrain_vit.py and --config.weights=pretrained (random: the same
           network from scratch)
-Cost:     2 s a step on two cores
-Expected: Dice 0.61 after 400 steps, 0.82 after 800 more (config.init), n = 29
+Cost:     600 steps x 2.1 s = 21 minutes on two cores
+Expected: Dice 0.867 (n = 29, 103 scans); 0.79 after 200 steps, still rising
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.weights = "random"
     config.mode = "whole"  # or "frozen": only the decoder learns
     config.view = ()  # the whole field of view; smaller sides are crops of it
-    config.segmenter = ConfigDict({"name": "unet"})
+    config.segmenter = ConfigDict({"name": "unet", "head": 128, "deep": 0})
     config.data = ConfigDict(
         {
             "path": "data",

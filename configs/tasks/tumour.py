@@ -4,8 +4,8 @@ Data:     brainjax phantom PH --arms glioma --sequences FLAIR T1CE; then
           brainjax prepare PH --label-maps dseg --recipe stripped --spacing 2 --out data
 Run:      brainjax finetune --config configs/tasks/tumour.py --workdir RUN
 BraTS:    ids 1 necrosis, 2 oedema, 3 (or 4) enhancing: core (1, 3, 4), whole all
-Cost:     2 s a step on two cores
-Expected: Dice core 0.55, whole 0.66 after 300 steps on 80 phantoms, still rising
+Cost:     1.3 s a step on two cores
+Expected: Dice core 0.82, whole 0.85 after 300 steps on 80 phantoms, still rising
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.weights = "random"
     config.mode = "whole"
     config.view = (64, 64, 64)  # crops of the volume; () for all of it
-    config.segmenter = ConfigDict({"name": "unet", "deep": 1})
+    config.segmenter = ConfigDict({"name": "unet", "head": 128, "deep": 1})
     config.data = ConfigDict(
         {
             "path": "data",
