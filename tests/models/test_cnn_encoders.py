@@ -102,10 +102,8 @@ def test_pooled_is_the_mean_of_the_tokens_and_they_are_the_last_map(name):
     np.testing.assert_allclose(got.pooled, got.tokens.mean(axis=1), atol=1e-6)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet", "densenet")]
-
-
-@pytest.mark.parametrize("name", ["segresnet", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["segresnet", "resnet", "densenet"])
 def test_remat_changes_neither_gradient_nor_statistics(name):
     def step(remat):
         graphdef, params, stats = small(name, shape=16, remat=remat)

@@ -107,9 +107,11 @@ def gradient(volumes, **keywords):
 @pytest.mark.parametrize(
     "remat",
     [
-        "block",
         "products",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in REMAT_POLICIES[1:]),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("block", *REMAT_POLICIES[1:])
+        ),
     ],
 )
 def test_remat_changes_neither_value_nor_gradient(remat):
@@ -132,6 +134,7 @@ def test_blocks_written_out_for_a_gpu_are_those_of_the_loop():
     chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_products_are_saved_and_less_than_all_is():
     # Enough tokens for what is saved to outweigh everything else.
     sizes = {"shape": 32, "patch": 4, "width": 64, "depth": 4}

@@ -125,6 +125,7 @@ def template_on(affine, shape) -> np.ndarray:
     return resample_through(brain, template.affine, np.eye(4), affine, shape) > 0.5
 
 
+@pytest.mark.slow
 def test_a_head_moved_on_a_sheared_grid_gives_nearly_the_same(head, laid, tmp_path):
     scan = read_scan(head)
     shear = scan.affine.copy()

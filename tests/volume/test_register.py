@@ -57,6 +57,7 @@ def test_a_small_head_of_another_contrast_is_found_on_a_sheared_grid():
     assert apart(found.matrix, truth) < 2.0
 
 
+@pytest.mark.slow
 def test_rigid_is_the_rigid_part_and_a_second_call_gives_the_same_bytes(turned):
     seen, _, affine = turned
     rigid = align_to_template(*seen, kind="rigid")
