@@ -62,7 +62,7 @@ def test_every_encoder_has_a_pinned_count_and_a_small_form():
     assert {row[0] for row in COUNTS} == set(SMALL) == set(ENCODERS)
 
 
-COMPILES_LONG = {"resnet": pytest.mark.slow}
+COMPILES_LONG = {"resnet": pytest.mark.slow, "segresnet": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
