@@ -131,12 +131,12 @@ def _muon(
 def _is_hidden(path: str) -> bool:
     parts = path.split("/")
     if "encoder" in parts[:-2]:
-        inside = not {"embed", "stem"} & {*parts}
+        ends = {"embed", "stem"}
+    elif "segmenter" in parts[:-2]:
+        ends = {"stem", "out", "deep_outs"}
     else:
-        inside = "segmenter" in parts[:-2] and not {"stem", "out", "deep_outs"} & {
-            *parts
-        }
-    return inside and is_decayed(path)
+        return False
+    return not ends & {*parts} and is_decayed(path)
 
 
 def _apart(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -98,10 +98,8 @@ def write_answers(
             shapes = _attempt(reasons, _shapes, answer) if with_shapes else None
             words = [w for w in formats if w in DICOM and (w != "dicomsr" or shapes)]
             if words:
-                _attempt(
-                    *(reasons, _write_dicom, answer, out),
-                    *(words, source, facts, shapes),
-                )
+                where = (out, words, source, facts, shapes)
+                _attempt(reasons, _write_dicom, answer, *where)
             cells = (shapes or _no_shapes(answer)) if shape else None
             rows += volume_rows(answer, facts, cells)
             if reasons:
