@@ -10,6 +10,7 @@ import optax
 import optax.contrib
 import pytest
 from flax import nnx
+from flax.traverse_util import unflatten_dict
 
 from brainjax.checkpoint import Checkpoints
 from brainjax.errors import InputRefusedError
@@ -281,12 +282,8 @@ def test_muon_leaves_to_adamw_what_is_not_a_hidden_matrix():
     ],
 )
 def test_the_matrices_of_muon(path, hidden):
-    params = {}
-    inner = params
-    *names, last = path.split("/")
-    for name in names:
-        inner = inner.setdefault(name, {})
-    inner[last] = jax.random.normal(jax.random.key(0), (3, 3, 3, 4, 6))
+    leaf = jax.random.normal(jax.random.key(0), (3, 3, 3, 4, 6))
+    params = unflatten_dict({tuple(path.split("/")): leaf})
     muon, adamw = (
         update(make_optimizer(steps=10, name=name), params, params, steps=2)[0]
         for name in ("muon", "adamw")

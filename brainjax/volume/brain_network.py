@@ -54,7 +54,8 @@ def segment(weights: Weights, volume: Cells) -> Float32[np.ndarray, "x y z k"]:
     """Gives the logits of a z-scored volume [x, y, z, channels], 0 outside."""
     layers = _Layers(weights)
     with threadpool_limits(limits=1, user_api="blas"):
-        cells = layers.linear("stem", fold(volume))
+        image = fold(volume)
+        cells = layers.linear("stem", image)
         skips = [layers.blocks("stem_blocks", cells)]
         for level in range(layers.count("stages")):
             cells = layers.linear(f"stages.{level}.down", fold(skips[-1]))
@@ -66,8 +67,8 @@ def segment(weights: Weights, volume: Cells) -> Float32[np.ndarray, "x y z k"]:
             cells = layers.blocks(f"up_blocks.{level}", cells)
         cells = layers.norm("norm", cells)
         if "beside.kernel" in weights:
-            beside = np.concatenate([cells, fold(volume)], axis=-1)
-            cells = np.maximum(layers.linear("beside", beside), 0)
+            both = np.concatenate([cells, image], axis=-1)
+            cells = np.maximum(layers.linear("beside", both), 0)
         found = unfold(layers.linear("out", cells))
     return _first(found, volume.shape)
 
